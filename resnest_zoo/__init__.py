@@ -1,0 +1,3 @@
+"""resnest_zoo."""
+
+__version__ = "0.1.0"

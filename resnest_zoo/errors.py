@@ -1,0 +1,56 @@
+"""Exceptions of resnest_zoo. Everything this package raises on purpose derives from `ZooError`.
+
+    ZooError
+    ├── UnknownModelError        (LookupError)   no entry of that name
+    ├── RegistryError            (ValueError)    an entry or a zoo file is malformed, or a name is taken
+    ├── ConfigError              (ValueError)    a YAML config or an override is wrong
+    ├── DownloadError            (OSError)       no source delivered a file
+    │   └── IntegrityError                       a file's bytes are not the expected ones
+    ├── CheckpointError          (ValueError)    a checkpoint is unreadable, unsafe or of another model
+    ├── ImageError               (ValueError)    an input picture cannot be used
+    ├── ShapeError               (ValueError)    a tensor has the wrong shape or dtype
+    └── MissingDependencyError   (ImportError)   an optional package is not installed
+
+Each is also the built-in exception named beside it, so `except ValueError` keeps working in code
+that does not know this package.
+"""
+
+
+class ZooError(Exception):
+    """Base of every exception this package raises on purpose."""
+
+
+class UnknownModelError(ZooError, LookupError):
+    """No entry of that name. The message suggests the closest names."""
+
+
+class RegistryError(ZooError, ValueError):
+    """An entry or a zoo file is malformed, or its name is already taken."""
+
+
+class ConfigError(ZooError, ValueError):
+    """A config file or an override is wrong. The message names file, key and the nearest known key."""
+
+
+class DownloadError(ZooError, OSError):
+    """No source delivered the file. The message lists every source with its reason."""
+
+
+class IntegrityError(DownloadError):
+    """The bytes of a file are not those the registry expects."""
+
+
+class CheckpointError(ZooError, ValueError):
+    """A checkpoint is unreadable, unsafe to read, or belongs to another model."""
+
+
+class ImageError(ZooError, ValueError):
+    """An input picture cannot be read or used."""
+
+
+class ShapeError(ZooError, ValueError):
+    """A tensor has the wrong shape or dtype."""
+
+
+class MissingDependencyError(ZooError, ImportError):
+    """An optional package is needed and not installed. The message holds the install command."""
