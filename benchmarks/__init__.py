@@ -1,0 +1,1 @@
+"""Measurements: `verify` checks every claim, `report` writes MODEL_ZOO.md."""

@@ -1,0 +1,252 @@
+"""Golden outputs: stored results of the reference on weights and pictures that a name and a seed define.
+
+A golden file `NAME[.WORD].npz` says its own conditions, so any folder of such files can be checked:
+
+    size, seed          the picture: `image(*size, seed)`, in the model's channel order, not resized
+    out_size            the size results are asked for
+    opts                JSON list KEY, VALUE, … of config overrides, where there are any
+    min_sizes, max_size present when the file holds test-time augmentation
+
+and holds what it checks: `feature_p2` … (`samples` of each level), `proposals`, `objectness`, `boxes`,
+`scores`, `classes`, `mask_area`, `mask_bits` with `mask_shape`, `sem_seg`, `panoptic_seg`, `segments`.
+The stored numbers were computed by detectron2 in float64 on the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from resnest_zoo.config import load_config
+from resnest_zoo.inference.tta import TTA
+from resnest_zoo.models import GeneralizedRCNN, build_model
+from resnest_zoo.registry import info
+from resnest_zoo.structures import Instances
+
+Array = np.ndarray[Any, Any]
+
+# Largest difference of each kind between two correct implementations. Features and logits are relative to
+# the larger of the value and its map's standard deviation, boxes in pixels, masks in pixels of each mask.
+TOLERANCES = {
+    "float64": {
+        "features": 1e-6,
+        "proposals": 1e-4,
+        "objectness": 1e-6,
+        "boxes": 1e-4,
+        "scores": 1e-7,
+        "classes": 0,
+        "mask_area": 2,
+        "mask_bits": 2,
+        "sem_seg": 0,
+        "panoptic_seg": 0,
+        "segments": 0,
+    },
+}
+
+_GAINS = (
+    ("conv2_offset", 1.0),
+    ("backbone.bottom_up.stem.conv1.weight", 0.03),
+    ("cls_score", 12.0),
+    ("sem_seg_head.predictor", 6.0),
+    ("objectness_logits", 4.0),
+    ("anchor_deltas", 0.1),
+    ("bbox_pred", 0.5),
+    ("mask_head.predictor", 2.0),
+    ("fpn_", 1.0),
+)
+
+
+def values(key: str, shape: tuple[int, ...]) -> Array:
+    """The float64 values of the state-dict tensor `key`: normal, seeded by the key, scaled by its role."""
+    normal = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode()))).standard_normal(shape)
+    kind = key.rpartition(".")[2]
+    if kind == "running_var":
+        return 1 + 0.3 * np.abs(normal)
+    if kind in ("running_mean", "bias"):
+        return 0.1 * normal
+    if any(part in key for part in (".norm.", ".bn0.", ".bn1.")):
+        # The last norm of a residual branch is small, so that 200 layers do not explode.
+        return (0.15 if ".conv3.norm." in key else 1.0) * (1 + 0.1 * normal)
+    gain = next((g for part, g in _GAINS if part in key), 2**0.5)
+    return gain * normal / np.prod(shape[1:]) ** 0.5
+
+
+def fill(model: nn.Module) -> None:
+    """Give every tensor of `model` the values its name defines, rounded to float32 as in a checkpoint."""
+    for key, tensor in model.state_dict().items():
+        if not key.endswith("num_batches_tracked"):
+            tensor.copy_(torch.from_numpy(values(key, tuple(tensor.shape))))
+
+
+def image(height: int, width: int, seed: int) -> Array:
+    """A picture (3, height, width) uint8 of rectangles and ellipses under noise."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    canvas = np.full((3, height, width), 110.0)
+    for _ in range(24):
+        colour = rng.uniform(-90, 90, 3)
+        dy = y - rng.uniform(0, height)
+        dx = x - rng.uniform(0, width)
+        dy, dx = dy / rng.uniform(6, height / 3), dx / rng.uniform(6, width / 3)
+        distance = np.maximum(abs(dy), abs(dx)) if rng.random() < 0.5 else np.hypot(dy, dx)
+        canvas += colour[:, None, None] * (distance < 1)
+    canvas += rng.normal(0, 25, canvas.shape)
+    return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+
+
+def samples(tensor: Array, count: int = 64) -> Array:
+    """`count` values spread evenly over the flattened tensor, then its mean and standard deviation."""
+    flat = tensor.reshape(-1)
+    at = np.arange(count) * (flat.size - 1) // (count - 1)
+    return np.concatenate((flat[at], [flat.mean(), flat.std()]))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one golden file showed.
+
+    Attributes:
+        file: its path.
+        differences: the largest difference of each kind that the file holds.
+        failures: a sentence for each kind beyond its tolerance, or for what could not be compared.
+    """
+
+    file: Path
+    differences: dict[str, float] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+    def line(self) -> str:
+        shown = "  ".join(f"{kind} {value:.1e}" for kind, value in self.differences.items())
+        return f"{'pass' if self.passed else 'FAIL'}  {self.file.name:<44} {shown}".rstrip()
+
+
+def check(path: Path, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Outcome:
+    """Run the model of a golden file under the file's conditions and compare every output it holds."""
+    with np.load(path, allow_pickle=False) as stored:
+        golden = {key: stored[key] for key in stored.files}
+    opts = json.loads(str(golden["opts"])) if "opts" in golden else []
+    model = _filled_model(path.name.partition(".")[0], opts).to(device, dtype)
+    picture = torch.from_numpy(image(*golden["size"].tolist(), int(golden["seed"])))
+    # The stored picture is in the model's order; callers hand in RGB.
+    rgb = picture.flip(0) if model.preprocessing.channel_order == "BGR" else picture
+    if "min_sizes" in golden:
+        got = _instances(TTA(model, golden["min_sizes"].tolist(), int(golden["max_size"]))([rgb])[0], golden)
+    else:
+        got = _run(model, rgb, golden)
+    return _compare(path, golden, got, TOLERANCES[str(dtype).removeprefix("torch.")])
+
+
+def _filled_model(name: str, opts: list[str]) -> GeneralizedRCNN:
+    config = info(name).config
+    assert config is not None
+    with torch.device("meta"):
+        model = build_model(load_config(config, ["INPUT.MIN_SIZE_TEST", "0", *opts]))
+    model = model.to_empty(device="cpu")
+    fill(model)
+    return model
+
+
+def _run(model: GeneralizedRCNN, rgb: Tensor, golden: dict[str, Array]) -> dict[str, Array]:
+    seen: dict[str, Any] = {}
+    hooks = [
+        model.backbone.register_forward_hook(lambda *call: seen.update(features=call[2])),
+        model.proposal_generator.register_forward_hook(lambda *call: seen.update(proposals=call[2][0])),
+    ]
+    instances = model([rgb], output_sizes=[tuple(golden["out_size"].tolist())])[0]
+    for hook in hooks:
+        hook.remove()
+    got = {f"feature_{level}": samples(_numpy(fmap)) for level, fmap in seen["features"].items()}
+    got["proposals"] = _numpy(seen["proposals"].boxes[: len(golden["proposals"])])
+    got["objectness"] = _numpy(seen["proposals"].objectness_logits[: len(golden["objectness"])])
+    return got | _instances(instances, golden)
+
+
+def _instances(found: Instances, golden: dict[str, Array]) -> dict[str, Array]:
+    got = {"boxes": _numpy(found.boxes), "scores": _numpy(found.scores), "classes": _numpy(found.classes)}
+    if found.masks is not None:
+        got["mask_area"] = _numpy(found.masks.sum(dim=(1, 2)))
+        got["mask_bits"] = _numpy(found.masks[: golden["mask_shape"][0]])
+    if found.panoptic is not None:
+        got["sem_seg"] = _numpy(found.panoptic.semantic)
+        got["panoptic_seg"] = _numpy(found.panoptic.segment_map)
+        got["segments"] = np.array([_segment_row(vars(s)) for s in found.panoptic.segments])
+    return got
+
+
+def _segment_row(segment: dict[str, Any]) -> list[float]:
+    """Numbers of one segment, ours or a stored one; areas of things are not stored."""
+    area = 0 if segment["is_thing"] else segment["area"]
+    instance = -1 if segment["instance"] is None else segment["instance"]
+    return [segment["id"], segment["is_thing"], segment["class_index"], area, instance]
+
+
+def _numpy(tensor: Tensor) -> Array:
+    return tensor.detach().cpu().double().numpy() if tensor.is_floating_point() else tensor.cpu().numpy()
+
+
+def _compare(path: Path, golden: dict[str, Array], got: dict[str, Array], limits: dict[str, float]) -> Outcome:
+    outcome = Outcome(path)
+    stored = _comparable(golden)
+    for key in stored:
+        kind = "features" if key.startswith("feature_") else key
+        if key not in got:
+            outcome.failures.append(f"{key}: stored, but the model has no such output")
+            continue
+        a, b = got[key], stored[key]
+        if a.shape != b.shape:
+            outcome.failures.append(f"{key}: expected shape {b.shape}, got {a.shape}")
+            continue
+        difference = _difference(kind, a, b)
+        outcome.differences[kind] = max(difference, outcome.differences.get(kind, 0.0))
+        if not difference <= limits[kind]:  # also catches NaN
+            outcome.failures.append(f"{key}: differs by {difference:.3e}, tolerance {limits[kind]:.0e}")
+    if not stored:
+        outcome.failures.append("holds nothing that this level checks")
+    return outcome
+
+
+def _comparable(golden: dict[str, Array]) -> dict[str, Array]:
+    """The stored outputs in the form `_run` and `_instances` give them."""
+    conditions = ("size", "out_size", "seed", "opts", "min_sizes", "max_size", "mask_shape")
+    stored = {key: value for key, value in golden.items() if key not in conditions}
+    if "mask_bits" in stored:
+        shape = golden["mask_shape"]
+        bits = np.unpackbits(stored["mask_bits"], count=int(np.prod(shape)))
+        stored["mask_bits"] = bits.reshape(shape).astype(bool)
+    if "segments" in stored:
+        rows = [
+            {
+                "id": s["id"],
+                "is_thing": s["isthing"],
+                "class_index": s["category_id"],
+                "area": s.get("area"),
+                "instance": s.get("instance_id"),
+            }
+            for s in json.loads(str(stored["segments"]))
+        ]
+        stored["segments"] = np.array([_segment_row(row) for row in rows])
+    return stored
+
+
+def _difference(kind: str, a: Array, b: Array) -> float:
+    """The largest difference of one kind, in the unit `TOLERANCES` states."""
+    if a.size == 0:
+        return 0.0
+    if kind in ("features", "objectness"):
+        return float(np.max(np.abs(a - b) / np.maximum(np.abs(b), b.std())))
+    if kind == "mask_bits":
+        return float((a != b).sum(axis=(1, 2)).max())
+    if kind in ("classes", "sem_seg", "panoptic_seg"):
+        return float((a != b).sum())
+    return float(np.max(np.abs(a.astype(float) - b)))

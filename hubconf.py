@@ -1,0 +1,110 @@
+"""torch.hub entry points: one for each published detector, made from the registry.
+
+    model = torch.hub.load("path/to/resnest_zoo", "faster_rcnn_resnest50", source="local")
+
+From GitHub, name a release, so that the code cannot change under you, and say that you trust it:
+
+    model = torch.hub.load("owner/resnest_zoo:v0.1.0", "faster_rcnn_resnest50", trust_repo=True)
+
+`torch.hub.help(repository, name)` describes an entry. torch.hub offers every callable of this file whose name
+has no leading underscore.
+"""
+
+from collections.abc import Callable as _Callable
+from typing import Any as _Any
+
+# torch.hub takes the repository off sys.path once this file is loaded; whatever the package imports later is
+# found through the package itself.
+import resnest_zoo as _zoo
+from resnest_zoo import registry as _registry
+
+dependencies = [
+    "PIL",
+    "filelock",
+    "huggingface_hub",
+    "numpy",
+    "pycocotools",
+    "requests",
+    "safetensors",
+    "torch",
+    "torchvision",
+    "tqdm",
+    "yaml",
+]
+
+_HELP = """\
+{method} with {backbone}, trained on COCO: {task}.
+
+Published results (https://github.com/chongruo/detectron2-ResNeSt):
+{results}
+{parameters:,} parameters. Checkpoint: {filename}.
+
+Call the model with a list of RGB uint8 tensors (3, H, W) of any sizes. It resizes them (shorter side 800, longer
+side at most 1333) and normalises them itself: {preprocessing}.
+
+Args:
+    pretrained: load the published checkpoint; it is downloaded once and verified. False leaves the weights
+        random.
+    weights: path or URL of another checkpoint of this architecture.
+    num_classes: build heads for your own classes; of the checkpoint everything but the class layers is loaded.
+    device: where the model goes, such as "cuda".
+    **options: handed to `resnest_zoo.get`.
+
+Returns:
+    The detector in eval mode. For each picture it returns boxes, scores and classes{extras}, in that picture's
+    pixels.
+
+Example:
+    >>> model = torch.hub.load(repository, "{name}")
+    >>> (result,) = model([torchvision.io.decode_image("photo.jpg", mode="RGB")])
+"""
+_PREPROCESSING = {
+    "ResNet": "BGR order, mean (103.53, 116.28, 123.675), std 1",
+    "ResNeSt": "RGB order, mean (123.68, 116.779, 103.939), std (58.393, 57.12, 57.375)",
+}
+_EXTRAS = {"instance segmentation": ", and masks", "panoptic segmentation": ", masks, and a map of segments"}
+
+
+def _describe_results(entry: _registry.Entry) -> str:
+    lines = []
+    for row in entry.reported:
+        metrics = {"box AP": row.box, "mask AP": row.mask, "PQ": row.pq}
+        numbers = ", ".join(f"{name} {value:.2f}" for name, value in metrics.items() if value is not None)
+        tta = {True: ", with test-time augmentation", False: "", None: ", test-time augmentation not stated"}
+        lines.append(f"    {row.dataset} {row.split}: {numbers}{tta[row.tta]}\n")
+    return "".join(lines)
+
+
+def _make_entry_point(entry: _registry.Entry) -> _Callable[..., _Any]:
+    def entry_point(
+        pretrained: bool = True,
+        weights: str | None = None,
+        num_classes: int | None = None,
+        device: _Any = None,
+        **options: _Any,
+    ) -> _Any:
+        return _zoo.get(
+            entry.name,
+            pretrained=pretrained,
+            weights=weights,
+            num_classes=num_classes,
+            device=device,
+            **options,
+        )
+
+    entry_point.__name__ = entry_point.__qualname__ = entry.name
+    entry_point.__doc__ = _HELP.format(
+        method=entry.method,
+        backbone=entry.backbone,
+        task=entry.task,
+        results=_describe_results(entry),
+        parameters=entry.parameters,
+        filename=entry.artifact.filename,
+        preprocessing=_PREPROCESSING[entry.backbone.partition("-")[0]],
+        extras=_EXTRAS.get(entry.task, ""),
+        name=entry.name,
+    )
+    return entry_point
+
+
+globals().update({name: _make_entry_point(_registry.get_entry(name)) for name in _registry.PUBLISHED})

@@ -1,0 +1,215 @@
+"""Checkpoints: read without running code, match strictly, load.
+
+Four formats are told apart by their first bytes, not by their names: safetensors, PyTorch's zip files,
+PyTorch's older stream of pickles (the published detectors, 2020), and Caffe2-style pickles of numpy arrays
+(the MSRA backbones). PyTorch files go through `weights_only=True`; numpy pickles through an unpickler that
+can build arrays and nothing else. There is no fallback to a plain unpickler.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from resnest_zoo.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+# First bytes of PyTorch's format before 1.6: protocol 2 and the pickled magic number 0x1950a86a20f9469cfc6c.
+_TORCH_STREAM = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+_ZIP = b"PK\x03\x04"
+# Constants of the architecture that some versions of detectron2 stored beside the weights.
+_STRAY = (".cell_anchors", "pixel_mean", "pixel_std")
+_LISTED = 40
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint, on the CPU, under the file's own names.
+
+    A detectron2 checkpoint keeps them under `model`, beside `optimizer`, `scheduler` and `iteration`, which
+    are left out.
+
+    Raises:
+        CheckpointError: the file is missing, empty, truncated, a web page, or no checkpoint; it holds
+            anything but tensors or arrays; or reading it would run code.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    reader = _reader_for(path, head)
+    try:
+        content = reader(path)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused: it holds something other than plain tensors, or is damaged ({_first_line(error)}). "
+            "Convert a trusted file to safetensors with the tool that made it"
+        ) from error
+    except Exception as error:  # a damaged file makes the readers fail in many ways
+        raise CheckpointError(f"{path}: damaged or truncated: {_first_line(error)}") from error
+    return _tensors(path, content)
+
+
+def _reader_for(path: Path, head: bytes) -> Callable[[Path], object]:
+    if not head:
+        raise CheckpointError(f"{path}: the file is empty")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError(f"{path}: is a web page, not a checkpoint; the download was answered with HTML or XML")
+    if head[8:9] == b"{":
+        return _read_safetensors
+    if head.startswith(_ZIP):
+        # mmap: tensors that are not asked for (an optimizer's) are never read.
+        return lambda p: torch.load(p, map_location="cpu", weights_only=True, mmap=True)
+    if head.startswith(_TORCH_STREAM):
+        return lambda p: torch.load(p, map_location="cpu", weights_only=True)
+    if head.startswith(b"\x80"):
+        return _read_numpy_pickle
+    raise CheckpointError(
+        f"{path}: no checkpoint: expected safetensors, a PyTorch file or a pickle of numpy arrays, "
+        f"got a file that starts with {head[:8]!r}"
+    )
+
+
+def _read_safetensors(path: Path) -> object:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def _read_numpy_pickle(path: Path) -> object:
+    with path.open("rb") as file:
+        return _NumpyUnpickler(file, encoding="latin1").load()
+
+
+class _MakeArray:
+    """Stands for numpy's array factory; makes nothing but empty plain arrays. Has no attributes to set."""
+
+    __slots__ = ()
+
+    def __call__(self, kind: object, shape: object, dtype: object) -> np.ndarray[Any, Any]:
+        if kind is not np.ndarray:
+            raise pickle.UnpicklingError(f"array type {kind!r}")
+        return np.ndarray(0, dtype="u1")
+
+
+class _Latin1:
+    """Stands for `codecs.encode`, by which protocol 2 writes bytes."""
+
+    __slots__ = ()
+
+    def __call__(self, text: str, encoding: str) -> bytes:
+        if encoding != "latin1":
+            raise pickle.UnpicklingError(f"encoding {encoding!r}")
+        return text.encode("latin1")
+
+
+class _NumpyUnpickler(pickle.Unpickler):
+    """Builds numpy arrays, containers, strings and numbers; refuses every other global by name."""
+
+    _ADMITTED: Mapping[tuple[str, str], object] = {
+        ("numpy.core.multiarray", "_reconstruct"): _MakeArray(),
+        ("numpy._core.multiarray", "_reconstruct"): _MakeArray(),
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("_codecs", "encode"): _Latin1(),
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._ADMITTED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"refused global {module}.{name}") from None
+
+    def persistent_load(self, pid: object) -> NoReturn:
+        raise pickle.UnpicklingError(f"refused persistent object {pid!r}")
+
+
+def _tensors(path: Path, content: object) -> dict[str, Tensor]:
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        content = content["model"]
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(f"{path}: no checkpoint: expected named tensors, got {type(content).__name__}")
+    state: dict[str, Tensor] = {}
+    for key, value in content.items():
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            value = torch.from_numpy(np.ascontiguousarray(value))
+        if isinstance(key, str) and isinstance(value, Tensor):
+            state[key] = value
+        elif not isinstance(value, str):  # a note such as __author__ is no harm
+            raise CheckpointError(f"{path}: entry {key!r} is a {type(value).__name__}, not a tensor")
+    return state
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def load_checkpoint(
+    model: nn.Module, path: str | Path, *, replaceable: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Load a checkpoint into `model`, strictly.
+
+    Args:
+        model: its state dict's keys and shapes decide what must be in the file.
+        path: any format of `read_state_dict`.
+        replaceable: names of layers that keep their fresh values if any of them has another shape in
+            the file (the class layers, when a model gets other classes).
+
+    Returns:
+        The names of the replaceable layers that were not loaded, sorted; empty when all were.
+
+    Raises:
+        CheckpointError: keys are missing or unexpected or shapes differ: all listed, sorted. The model
+            is then unchanged.
+    """
+    state = {k: v for k, v in read_state_dict(path).items() if not k.startswith(_STRAY) and _STRAY[0] not in k}
+    own = model.state_dict()
+    layers = sorted(replaceable)
+    kept = {key for key in own for layer in layers if key.startswith(f"{layer}.")}
+    if not any(key in state and state[key].shape != own[key].shape for key in kept):
+        kept, layers = set(), []
+    problems = _differences(own, state, kept)
+    if problems:
+        raise CheckpointError(f"{path}: belongs to another model:\n" + "\n".join(problems))
+    loaded = {key: state[key] if key in state and key not in kept else value for key, value in own.items()}
+    model.load_state_dict(loaded)
+    if layers:
+        logger.warning("%s: class layers start fresh: %s", Path(path).name, ", ".join(layers))
+    return tuple(layers)
+
+
+def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor], kept: set[str]) -> list[str]:
+    """A heading and a sorted list for each kind of difference."""
+    # How many batches a norm has seen matters to nobody and is missing beside frozen norms.
+    mine = {k for k in own if not k.endswith("num_batches_tracked")} - kept
+    theirs = {k for k in state if not k.endswith("num_batches_tracked")} - kept
+    clashes = [
+        f"{key}: expected {_kind(own[key])}, got {_kind(state[key])}"
+        for key in sorted(mine & theirs)
+        if own[key].shape != state[key].shape or not state[key].is_floating_point()
+    ]
+    lines: list[str] = []
+    for heading, items in (
+        ("missing keys", sorted(mine - theirs)),
+        ("unexpected keys", sorted(theirs - mine)),
+        ("shape clashes", clashes),
+    ):
+        if items:
+            more = [f"    … and {len(items) - _LISTED} more"] if len(items) > _LISTED else []
+            lines += [f"  {len(items)} {heading}:", *(f"    {item}" for item in items[:_LISTED]), *more]
+    return lines
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

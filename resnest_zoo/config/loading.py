@@ -1,0 +1,129 @@
+"""Config files: safe YAML, `_BASE_` chains, and the configs that come with the package.
+
+YAML is read as inert data. The three tags that detectron2 itself writes into a dumped config are
+understood (a CfgNode is a mapping, a tuple a tuple); every other Python tag is refused and nothing runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from resnest_zoo.config import keys
+from resnest_zoo.config.schema import KEYS, Config
+from resnest_zoo.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+_PACKAGED = Path(__file__).parent.parent / "configs"
+_CFG_NODES = ("detectron2.config.config.CfgNode", "fvcore.common.config.CfgNode", "yacs.config.CfgNode")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, the files it builds on, and overrides.
+
+    Args:
+        path: a packaged config, such as "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_syncbn_1x.yaml", or a
+            file. The packaged one wins, so that a model does not depend on the working directory; an
+            absolute path always means the file.
+        overrides: `["KEY", "VALUE", ...]`, see `Config.override`.
+
+    Raises:
+        ConfigError: a file is missing, unreadable or not YAML, a key is unknown, a value is refused, or no
+            detector can be built from the result. The message names the file and the key.
+    """
+    file = Path(path)
+    if (_PACKAGED / file).is_file():
+        if file.is_file() and not file.samefile(_PACKAGED / file):
+            logger.warning("%s: reading the packaged config; write an absolute path for the file here", path)
+        file = _PACKAGED / file
+    elif not file.is_file():
+        raise ConfigError(f"{path}: no such file, and no packaged config of that name{_nearest(file)}")
+    flat = {**_load_chain(file, ()), **KEYS.accept_options(overrides)}
+    config = keys.apply(Config(), flat)
+    config.check(str(path))
+    return config
+
+
+def resolve_path(name: str | Path) -> Path:
+    """The file of a packaged config, from its name relative to the package's folder of configs.
+
+    Raises:
+        ConfigError: there is none of that name; the message suggests the closest.
+    """
+    file = _PACKAGED / name
+    if Path(name).is_absolute() or not file.is_file():
+        raise ConfigError(f"{name}: no packaged config of that name{_nearest(Path(name))}")
+    return file
+
+
+def _nearest(name: Path) -> str:
+    known = [file.relative_to(_PACKAGED).as_posix() for file in _PACKAGED.rglob("*.yaml")]
+    close = difflib.get_close_matches(name.as_posix(), known, n=1)
+    return f"; the nearest is {close[0]}" if close else ""
+
+
+def _load_chain(file: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """The flat config of a file on top of its bases; `above` are the files that led here."""
+    chain = (*above, file.resolve())
+    if file.resolve() in above:
+        raise ConfigError("_BASE_ runs in a circle: " + " -> ".join(map(str, chain)))
+    tree = _read_yaml(file)
+    base = tree.pop("_BASE_", None)
+    flat: dict[str, Any] = {}
+    if base is not None:
+        if not isinstance(base, str):
+            raise ConfigError(f"{file}: _BASE_: expected the path of one file, got {base!r}")
+        base_file = file.parent / Path(base).expanduser()
+        if not base_file.is_file():
+            raise ConfigError(f"{file}: _BASE_: no such file: {base_file}")
+        flat = _load_chain(base_file, chain)
+    return {**flat, **KEYS.accept_tree(tree, str(file))}
+
+
+def _read_yaml(file: Path) -> dict[Any, Any]:
+    try:
+        tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (derives from SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read as text: {error}") from error
+    except keys.YAML_ERRORS as error:
+        raise ConfigError(f"{file}: not a YAML config: {error}") from error
+    if not isinstance(tree, dict):
+        found = "nothing" if tree is None else f"a {type(tree).__name__}"
+        raise ConfigError(f"{file}: expected sections such as MODEL, the file holds {found}")
+    return tree
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses repeated keys and reads the tags of detectron2's dumps as plain data.
+
+    Not CSafeLoader, though faster: a file of 100,000 opening brackets crashes the interpreter in there.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []  # super() refuses other nodes
+        names = [key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode)]
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        if repeated:
+            raise yaml.constructor.ConstructorError(None, None, f"repeated keys {repeated}", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _construct_tuple(loader: _Loader, node: yaml.SequenceNode) -> tuple[Any, ...]:
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
+def _construct_cfg_node(loader: _Loader, node: yaml.MappingNode) -> object:
+    # `state` holds yacs' own flags (immutable, deprecated keys, ...).
+    return loader.construct_mapping(node, deep=True).get("dictitems", {})
+
+
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _construct_tuple)
+for _name in _CFG_NODES:
+    _Loader.add_constructor(f"tag:yaml.org,2002:python/object/new:{_name}", _construct_cfg_node)

@@ -1,0 +1,133 @@
+"""Test-time augmentation: several scales and mirror images of a picture, merged into one result.
+
+Boxes of all views are merged by one more suppression; masks are the mean over the views, predicted in the
+merged boxes. Padding is each view's own, as everywhere here.
+
+Source: detectron2, `GeneralizedRCNNWithTTA`; its evaluation resizes a picture to the model's test size
+before it makes the views, and so do we.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from resnest_zoo.models.preprocess import check_image
+from resnest_zoo.models.rcnn import GeneralizedRCNN
+from resnest_zoo.models.roi_heads import select_detections
+from resnest_zoo.ops.resize import resize_image, shortest_edge_size
+from resnest_zoo.structures import Detections, Instances, SizeHW
+
+# Any score of a view counts: the views have applied the model's own threshold already.
+_MERGE_SCORE_THRESH = 1e-8
+
+
+@dataclass(frozen=True)
+class _View:
+    """One augmented picture and how boxes travel between it and the original."""
+
+    image: Tensor
+    flipped: bool
+    original_size: SizeHW
+
+    @property
+    def size(self) -> SizeHW:
+        return self.image.shape[1], self.image.shape[2]
+
+    def to_original(self, boxes: Tensor) -> Tensor:
+        return self._scale(self._flip(boxes), self.size, self.original_size)
+
+    def from_original(self, boxes: Tensor) -> Tensor:
+        return self._flip(self._scale(boxes, self.original_size, self.size))
+
+    def _flip(self, boxes: Tensor) -> Tensor:
+        if not self.flipped:
+            return boxes
+        x0, y0, x1, y1 = boxes.unbind(dim=1)
+        return torch.stack((self.size[1] - x1, y0, self.size[1] - x0, y1), dim=1)
+
+    @staticmethod
+    def _scale(boxes: Tensor, before: SizeHW, after: SizeHW) -> Tensor:
+        scale_y, scale_x = after[0] / before[0], after[1] / before[1]
+        return boxes * boxes.new_tensor((scale_x, scale_y, scale_x, scale_y))
+
+
+class TTA:
+    """A detector with test-time augmentation; called like the detector itself.
+
+    Panoptic models give boxes and masks; `panoptic` stays None, as the reference merges instances only.
+    """
+
+    def __init__(
+        self, model: GeneralizedRCNN, min_sizes: Sequence[int], max_size: int, *, flip: bool = True
+    ) -> None:
+        """Wrap `model`.
+
+        Args:
+            model: in evaluation mode.
+            min_sizes: shorter side of each view, pixels.
+            max_size: unless the longer side would pass this.
+            flip: add the mirror image of each view.
+        """
+        self.model = model
+        self.min_sizes = tuple(min_sizes)
+        self.max_size = max_size
+        self.flip = flip
+
+    @torch.inference_mode()
+    def __call__(self, images: Sequence[Tensor]) -> list[Instances]:
+        """Detect in RGB uint8 (3, H, W) pictures of any sizes; one result for each, in its pixels."""
+        return [self._detect(check_image(image, i)) for i, image in enumerate(images)]
+
+    def _detect(self, image: Tensor) -> Instances:
+        views = self._views(image)
+        size = (image.shape[1], image.shape[2])
+        merged = self._merge_boxes(views, size)
+        if self.model.roi_heads.mask_head is not None:
+            merged = replace(merged, mask_probs=self._mean_masks(views, merged))
+        return self.model.postprocess([merged], [size])[0]
+
+    def _views(self, image: Tensor) -> list[_View]:
+        size = (image.shape[1], image.shape[2])
+        image = self.model.preprocessing.resize(image)
+        views = []
+        for min_size in self.min_sizes:
+            view_size = shortest_edge_size((image.shape[1], image.shape[2]), min_size, self.max_size)
+            resized = resize_image(image, view_size)
+            views.append(_View(resized, False, size))
+            if self.flip:
+                views.append(_View(resized.flip(2), True, size))
+        return views
+
+    def _features(self, view: _View) -> dict[str, Tensor]:
+        like = next(self.model.parameters())
+        return self.model.backbone(self.model.preprocessing.batch([view.image], like).tensor)
+
+    def _merge_boxes(self, views: list[_View], size: SizeHW) -> Detections:
+        boxes, scores, classes = [], [], []
+        for view in views:
+            (found,) = self.model.detect(self._features(view), (view.size,), masks=False)
+            boxes.append(view.to_original(found.boxes))
+            scores.append(found.scores)
+            classes.append(found.classes)
+        all_scores, all_classes = torch.cat(scores), torch.cat(classes)
+        num_classes = len(self.model.categories.things)
+        table = all_scores.new_zeros((len(all_scores), num_classes + 1))
+        table[torch.arange(len(table)), all_classes] = all_scores
+        limits = replace(self.model.roi_heads.limits, score_thresh=_MERGE_SCORE_THRESH)
+        return select_detections(torch.cat(boxes), table, size, limits)
+
+    def _mean_masks(self, views: list[_View], merged: Detections) -> Tensor:
+        """(N, M, M), mirror images turned back."""
+        total: Tensor | None = None
+        for view in views:
+            inside = replace(merged, boxes=view.from_original(merged.boxes), image_size=view.size)
+            (masked,) = self.model.roi_heads.add_masks(self._features(view), [inside])
+            assert masked.mask_probs is not None
+            probs = masked.mask_probs.flip(2) if view.flipped else masked.mask_probs
+            total = probs if total is None else total + probs
+        assert total is not None
+        return total / len(views)

@@ -1,0 +1,204 @@
+"""From a `Config` to a detector: the only place that reads a config and knows which part takes which number."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from resnest_zoo.categories import COCO, COCO_PANOPTIC, Categories
+from resnest_zoo.config import Config
+from resnest_zoo.errors import ConfigError
+from resnest_zoo.models.anchors import AnchorGenerator
+from resnest_zoo.models.cascade import CascadeROIHeads
+from resnest_zoo.models.fpn import FPN
+from resnest_zoo.models.mask_head import MaskHead
+from resnest_zoo.models.panoptic import MergeLimits
+from resnest_zoo.models.preprocess import Preprocessing
+from resnest_zoo.models.rcnn import GeneralizedRCNN, PanopticFPN, SemanticBranch
+from resnest_zoo.models.resnet import BLOCKS_PER_STAGE, BlockStyle, DeepStem, ResNet, Stem, make_stage
+from resnest_zoo.models.roi_heads import BoxHead, BoxPredictor, DetectionLimits, ROIHeads, ROIPooler
+from resnest_zoo.models.rpn import RPN, ProposalLimits, RPNHead
+from resnest_zoo.models.semantic import SemSegFPNHead
+
+
+def build_model(cfg: Config, categories: Categories | None = None) -> GeneralizedRCNN:
+    """Build the detector that `cfg` describes, freshly initialised, in evaluation mode.
+
+    Args:
+        cfg: a checked config.
+        categories: names of its classes; by default COCO's where the numbers of classes are COCO's,
+            else placeholders.
+
+    Raises:
+        ConfigError: `categories` do not fit the numbers of classes.
+    """
+    panoptic = cfg.model.meta_architecture == "PanopticFPN"
+    categories = _check_categories(cfg, categories or _default_categories(cfg))
+    backbone = _build_backbone(cfg)
+    parts = (
+        backbone,
+        _build_rpn(cfg, backbone),
+        _build_roi_heads(cfg, backbone),
+        _build_preprocessing(cfg, backbone),
+        categories,
+    )
+    model = PanopticFPN(*parts, _build_semantic(cfg, backbone)) if panoptic else GeneralizedRCNN(*parts)
+    return model.eval()
+
+
+def _default_categories(cfg: Config) -> Categories:
+    num_classes = cfg.model.roi_heads.num_classes
+    things = COCO if num_classes == len(COCO.things) else Categories.numbered(num_classes)
+    if cfg.model.meta_architecture != "PanopticFPN":
+        return things
+    num_stuff = cfg.model.sem_seg_head.num_classes
+    if num_stuff == len(COCO_PANOPTIC.stuff):
+        return Categories(things.things, things.thing_ids, COCO_PANOPTIC.stuff, COCO_PANOPTIC.stuff_ids)
+    stuff = ("things", *(f"stuff_{k}" for k in range(1, num_stuff)))
+    return Categories(things.things, things.thing_ids, stuff, tuple(range(num_stuff)))
+
+
+def _check_categories(cfg: Config, categories: Categories) -> Categories:
+    num_classes = cfg.model.roi_heads.num_classes
+    if len(categories.things) != num_classes:
+        raise ConfigError(
+            f"{len(categories.things)} category names for MODEL.ROI_HEADS.NUM_CLASSES {num_classes}"
+        )
+    return categories
+
+
+def _build_preprocessing(cfg: Config, backbone: FPN) -> Preprocessing:
+    return Preprocessing(
+        channel_order=cfg.input.format,
+        pixel_mean=cfg.model.pixel_mean,
+        pixel_std=cfg.model.pixel_std,
+        min_size=cfg.input.min_size_test,
+        max_size=cfg.input.max_size_test,
+        size_divisibility=backbone.size_divisibility,
+    )
+
+
+def _build_backbone(cfg: Config) -> FPN:
+    bottom_up = _build_resnet(cfg)
+    bottom_up.freeze_stages(cfg.model.backbone.freeze_at)
+    fpn = cfg.model.fpn
+    return FPN(bottom_up, fpn.in_features, fpn.out_channels, fpn.norm)
+
+
+def _build_resnet(cfg: Config) -> ResNet:
+    c = cfg.model.resnets
+    stem: Stem | DeepStem
+    if c.deep_stem:
+        stem = DeepStem(32 if c.depth <= 50 else 64, c.norm)
+    else:
+        stem = Stem(c.stem_out_channels, c.norm)
+    in_channels, out_channels = stem.out_channels, c.res2_out_channels
+    width = c.num_groups * c.width_per_group * c.bottleneck_width // 64
+    stride = 4
+    stages, strides = {}, {}
+    for index, num_blocks in enumerate(BLOCKS_PER_STAGE[c.depth]):
+        first_stride = 1 if index == 0 else 2
+        style = BlockStyle(
+            norm=c.norm,
+            groups=c.num_groups,
+            radix=c.radix,
+            stride_in_1x1=c.stride_in_1x1,
+            avg_before_stride=c.avd,
+            avg_shortcut=c.avg_down,
+            deform_groups=c.deform_num_groups if c.deform_on_per_stage[index] else 0,
+            modulated=c.deform_modulated,
+        )
+        name = f"res{index + 2}"
+        stages[name] = make_stage(in_channels, out_channels, width, num_blocks, first_stride, style)
+        stride *= first_stride
+        strides[name] = stride
+        in_channels, out_channels, width = out_channels, 2 * out_channels, 2 * width
+    return ResNet(stem, stages, strides)
+
+
+def _build_rpn(cfg: Config, backbone: FPN) -> RPN:
+    c = cfg.model.rpn
+    anchors = AnchorGenerator(
+        cfg.model.anchor_generator.sizes,
+        cfg.model.anchor_generator.aspect_ratios,
+        tuple(backbone.out_strides[name] for name in c.in_features),
+        cfg.model.anchor_generator.offset,
+    )
+    limits = ProposalLimits(
+        c.pre_nms_topk_test, c.post_nms_topk_test, c.nms_thresh, cfg.model.proposal_generator.min_size
+    )
+    head = RPNHead(backbone.out_channels, anchors.num_anchors)
+    return RPN(c.in_features, anchors, head, limits, c.bbox_reg_weights)
+
+
+def _build_roi_heads(cfg: Config, backbone: FPN) -> ROIHeads:
+    c = cfg.model.roi_heads
+    cascade = c.name == "CascadeROIHeads"
+    if cascade:
+        stages = cfg.model.roi_box_cascade_head.bbox_reg_weights
+    else:
+        stages = (cfg.model.roi_box_head.bbox_reg_weights,)
+    heads, predictors = [], []
+    for weights in stages:
+        head = _build_box_head(cfg, backbone)
+        heads.append(head)
+        agnostic = cfg.model.roi_box_head.cls_agnostic_bbox_reg
+        predictors.append(BoxPredictor(head.out_features, c.num_classes, agnostic, weights))
+    box = cfg.model.roi_box_head
+    parts = {
+        "box_pooler": _build_pooler(cfg, backbone, box.pooler_resolution, box.pooler_sampling_ratio),
+        "limits": DetectionLimits(c.score_thresh_test, c.nms_thresh_test, cfg.test.detections_per_image),
+        **_build_mask_branch(cfg, backbone),
+    }
+    if cascade:
+        return CascadeROIHeads(box_head=nn.ModuleList(heads), box_predictor=nn.ModuleList(predictors), **parts)
+    return ROIHeads(box_head=heads[0], box_predictor=predictors[0], **parts)
+
+
+def _build_box_head(cfg: Config, backbone: FPN) -> BoxHead:
+    c = cfg.model.roi_box_head
+    return BoxHead(
+        backbone.out_channels,
+        c.pooler_resolution,
+        (c.conv_dim,) * c.num_conv,
+        (c.fc_dim,) * c.num_fc,
+        c.norm,
+    )
+
+
+def _build_pooler(cfg: Config, backbone: FPN, resolution: int, sampling_ratio: int) -> ROIPooler:
+    in_features = cfg.model.roi_heads.in_features
+    strides = tuple(backbone.out_strides[name] for name in in_features)
+    return ROIPooler(in_features, strides, resolution, sampling_ratio)
+
+
+def _build_mask_branch(cfg: Config, backbone: FPN) -> dict[str, ROIPooler | MaskHead]:
+    if not cfg.model.mask_on:
+        return {}
+    c = cfg.model.roi_mask_head
+    head = MaskHead(
+        backbone.out_channels,
+        (c.conv_dim,) * c.num_conv,
+        cfg.model.roi_heads.num_classes,
+        c.cls_agnostic_mask,
+        c.norm,
+    )
+    pooler = _build_pooler(cfg, backbone, c.pooler_resolution, c.pooler_sampling_ratio)
+    return {"mask_pooler": pooler, "mask_head": head}
+
+
+def _build_semantic(cfg: Config, backbone: FPN) -> SemanticBranch:
+    c = cfg.model.sem_seg_head
+    head = SemSegFPNHead(
+        c.in_features,
+        tuple(backbone.out_strides[name] for name in c.in_features),
+        backbone.out_channels,
+        c.convs_dim,
+        c.common_stride,
+        c.num_classes,
+        c.norm,
+    )
+    combine = cfg.model.panoptic_fpn.combine
+    limits = MergeLimits(
+        combine.overlap_thresh, combine.stuff_area_limit, combine.instances_confidence_thresh
+    )
+    return SemanticBranch(head, limits)

@@ -1,0 +1,147 @@
+"""Convolutions that carry their norm, norms by name, and the initialisations of the reference.
+
+A norm is a child named `norm` of its convolution, as in the checkpoints' keys (`conv1.norm.weight`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import DeformConv2d as _DeformConv2d
+from torchvision.ops import FrozenBatchNorm2d
+
+_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "BN": nn.BatchNorm2d,
+    # The same arithmetic and keys on one process; a distributed trainer converts.
+    "SyncBN": nn.BatchNorm2d,
+    "FrozenBN": FrozenBatchNorm2d,
+    "GN": lambda channels: nn.GroupNorm(32, channels),
+}
+
+
+def build_norm(name: str, channels: int) -> nn.Module | None:
+    """The norm a config calls `name`; None for the empty name."""
+    return _NORMS[name](channels) if name else None
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution with an optional `norm`; it has a bias exactly when it has no norm.
+
+    `bias=False` drops the bias also where there is no norm.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        norm: str = "",
+        bias: bool = True,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=kernel_size // 2,
+            groups=groups,
+            bias=bias and not norm,
+        )
+        self.norm = build_norm(norm, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) to (N, C_out, H', W')."""
+        x = super().forward(x)
+        return x if self.norm is None else self.norm(x)
+
+
+class DeformConv2d(_DeformConv2d):
+    """A 3x3 deformable convolution (DCNv1; with a mask DCNv2) with an optional `norm` and no bias.
+
+    torchvision's operator runs on the CPU and on CUDA.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        norm: str = "",
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            3,
+            stride=stride,
+            padding=1,
+            groups=groups,
+            bias=False,
+        )
+        self.norm = build_norm(norm, out_channels)
+
+    def forward(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Sample at shifted places and convolve.
+
+        Args:
+            x: (N, C_in, H, W).
+            offset: (N, 2 * G * 9, H', W'), G deformable groups, (y, x) pairs in input pixels.
+            mask: (N, G * 9, H', W') in [0, 1], a factor for each sample; None is all ones.
+        """
+        x = super().forward(x, offset, mask)
+        return x if self.norm is None else self.norm(x)
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """Stop `module` from training and turn its batch norms into frozen ones, in place where possible.
+
+    Frozen norms hold buffers instead of parameters, under the same names and without
+    `num_batches_tracked`, as the published checkpoints do for the stem and res2.
+    """
+    for parameter in module.parameters():
+        parameter.requires_grad = False
+    return _freeze_norms(module)
+
+
+def _freeze_norms(module: nn.Module) -> nn.Module:
+    if isinstance(module, nn.BatchNorm2d):
+        frozen = FrozenBatchNorm2d(module.num_features, eps=module.eps)
+        frozen.load_state_dict(module.state_dict())
+        return frozen
+    for name, child in module.named_children():
+        setattr(module, name, _freeze_norms(child))
+    return module
+
+
+def init_msra_(module: nn.Module) -> None:
+    """He initialisation by fan-out for ReLU; zero bias. Caffe2's `MSRAFill`."""
+    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # type: ignore[arg-type]
+    _zero_bias_(module)
+
+
+def init_xavier_(module: nn.Module) -> None:
+    """Uniform with variance 1 / fan-in; zero bias. Caffe2's `XavierFill`, not PyTorch's Xavier."""
+    nn.init.kaiming_uniform_(module.weight, a=1)  # type: ignore[arg-type]
+    _zero_bias_(module)
+
+
+def init_normal_(module: nn.Module, std: float) -> None:
+    """Normal with standard deviation `std`; zero bias."""
+    nn.init.normal_(module.weight, std=std)  # type: ignore[arg-type]
+    _zero_bias_(module)
+
+
+def _zero_bias_(module: nn.Module) -> None:
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+
+def conv_relu(conv: nn.Module, x: Tensor) -> Tensor:
+    """Convolution, its norm, ReLU."""
+    return F.relu_(conv(x))

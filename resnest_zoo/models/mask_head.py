@@ -1,0 +1,45 @@
+"""Mask R-CNN's mask head (He et al., 2017): one small mask for each class inside each box.
+
+Legend: R boxes of all images, C channels, S pooled side, K classes, M = 2 * S mask side.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnest_zoo.models.layers import Conv2d, conv_relu, init_msra_, init_normal_
+
+
+class MaskHead(nn.Module):
+    """3x3 convolutions mask_fcn1 …, a 2x upsampling, and a 1x1 predictor."""
+
+    def __init__(
+        self, in_channels: int, conv_dims: tuple[int, ...], num_classes: int, class_agnostic: bool, norm: str
+    ) -> None:
+        super().__init__()
+        self.num_convs = len(conv_dims)
+        self.class_agnostic = class_agnostic
+        channels = in_channels
+        for k, dim in enumerate(conv_dims, 1):
+            conv = Conv2d(channels, dim, 3, norm=norm)
+            init_msra_(conv)
+            self.add_module(f"mask_fcn{k}", conv)
+            channels = dim
+        self.deconv = nn.ConvTranspose2d(channels, channels, kernel_size=2, stride=2)
+        self.predictor = Conv2d(channels, 1 if class_agnostic else num_classes, 1)
+        init_msra_(self.deconv)
+        init_normal_(self.predictor, std=0.001)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """(R, C, S, S) to (R, K or 1, M, M)."""
+        for k in range(1, self.num_convs + 1):
+            x = conv_relu(self.get_submodule(f"mask_fcn{k}"), x)
+        return self.predictor(F.relu_(self.deconv(x)))
+
+    def forward(self, x: Tensor, classes: Tensor) -> Tensor:
+        """Probabilities of each box's own class: (R, C, S, S) and (R,) to (R, M, M)."""
+        logits = self.logits(x)
+        at = torch.zeros_like(classes) if self.class_agnostic else classes
+        return logits[torch.arange(len(at), device=at.device), at].sigmoid()

@@ -1,0 +1,48 @@
+"""From raw detections to results in a picture's own pixels."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
+
+from resnest_zoo.categories import Categories
+from resnest_zoo.ops.boxes import nonempty
+from resnest_zoo.ops.masks import paste_masks
+from resnest_zoo.structures import Detections, Instances, SizeHW
+
+
+def rescale_detections(detections: Detections, size: SizeHW, categories: Categories) -> Instances:
+    """Scale boxes from the model's input to a picture of `size`, drop empty ones, paste the masks.
+
+    Source: detectron2, `detector_postprocess`.
+    """
+    scale_y, scale_x = size[0] / detections.image_size[0], size[1] / detections.image_size[1]
+    boxes = detections.boxes * detections.boxes.new_tensor((scale_x, scale_y, scale_x, scale_y))
+    boxes = clip_boxes_to_image(boxes, size)
+    keep = nonempty(boxes)
+    boxes = boxes[keep]
+    probs = detections.mask_probs
+    return Instances(
+        boxes=boxes,
+        scores=detections.scores[keep],
+        classes=detections.classes[keep],
+        image_size=size,
+        categories=categories,
+        masks=None if probs is None else paste_masks(probs[keep], boxes, size),
+    )
+
+
+def rescale_semantic(logits: Tensor, image_size: SizeHW, size: SizeHW) -> Tensor:
+    """Cut the padding off, interpolate to `size`, take the likeliest class.
+
+    Args:
+        logits: (K, H, W) over the padded input.
+        image_size: of the input, padding excluded.
+        size: of the picture.
+
+    Returns:
+        Its (height, width) int64 classes.
+    """
+    logits = logits[None, :, : image_size[0], : image_size[1]]
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[0].argmax(dim=0)

@@ -1,0 +1,160 @@
+"""The detectors as users call them: pictures in, results in the pictures' own pixels out.
+
+Faster, Mask and Cascade R-CNN are `GeneralizedRCNN` with other heads; `PanopticFPN` adds a semantic head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from resnest_zoo.categories import Categories
+from resnest_zoo.errors import ShapeError, ZooError
+from resnest_zoo.models.fpn import FPN
+from resnest_zoo.models.panoptic import MergeLimits, merge_panoptic
+from resnest_zoo.models.postprocess import rescale_detections, rescale_semantic
+from resnest_zoo.models.preprocess import Preprocessing, check_image
+from resnest_zoo.models.roi_heads import ROIHeads
+from resnest_zoo.models.rpn import RPN
+from resnest_zoo.models.semantic import SemSegFPNHead
+from resnest_zoo.structures import Detections, ImageBatch, Instances, SizeHW
+
+
+class GeneralizedRCNN(nn.Module):
+    """A two-stage detector.
+
+    Attributes:
+        categories: names and ids of the classes.
+        preprocessing: what happens to a picture before the backbone.
+    """
+
+    def __init__(
+        self,
+        backbone: FPN,
+        proposal_generator: RPN,
+        roi_heads: ROIHeads,
+        preprocessing: Preprocessing,
+        categories: Categories,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.proposal_generator = proposal_generator
+        self.roi_heads = roi_heads
+        self.preprocessing = preprocessing
+        self.categories = categories
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are, and the results will be."""
+        return self._parameter.device
+
+    @property
+    def _parameter(self) -> Tensor:
+        return next(self.parameters())
+
+    @torch.inference_mode()
+    def forward(
+        self, images: Sequence[Tensor], *, output_sizes: Sequence[SizeHW] | None = None
+    ) -> list[Instances]:
+        """Detect objects.
+
+        Pictures that are padded to the same size run together; a picture's result never depends on what
+        else is in the list.
+
+        Args:
+            images: RGB uint8 (3, H, W), any sizes and any device.
+            output_sizes: (height, width) of each result; a picture's own size by default.
+
+        Returns:
+            One result for each picture, in its pixels and on the model's device.
+
+        Raises:
+            ImageError: a picture is not an RGB uint8 tensor (3, H, W).
+            ShapeError: pictures and `output_sizes` differ in number.
+            ZooError: the model is in training mode.
+        """
+        if self.training:
+            raise ZooError("the model is in training mode, where batch norms see the batch; call model.eval()")
+        if isinstance(images, Tensor) and images.dim() == 3:
+            raise ShapeError("expected a list of pictures, got one tensor (3, H, W); pass [image]")
+        checked = [check_image(image, i) for i, image in enumerate(images)]
+        sizes = [(i.shape[1], i.shape[2]) for i in checked] if output_sizes is None else list(output_sizes)
+        if len(sizes) != len(checked):
+            raise ShapeError(f"{len(checked)} images but {len(sizes)} output sizes")
+        resized = [self.preprocessing.resize(image) for image in checked]
+        results: dict[int, Instances] = {}
+        for group in self._groups_of_one_size(resized):
+            batch = self.preprocessing.batch([resized[i] for i in group], self._parameter)
+            group_results = self.infer(batch, [sizes[i] for i in group])
+            results.update(zip(group, group_results, strict=True))
+        return [results[i] for i in range(len(checked))]
+
+    def _groups_of_one_size(self, images: list[Tensor]) -> list[list[int]]:
+        """Indices of the pictures that are padded to the same size.
+
+        Split attention averages over the padding, so padding further for a neighbour's sake would change
+        a picture's result.
+        """
+        groups: dict[SizeHW, list[int]] = {}
+        for index, image in enumerate(images):
+            groups.setdefault(self.preprocessing.padded_size(image), []).append(index)
+        return list(groups.values())
+
+    def infer(self, batch: ImageBatch, sizes: list[SizeHW]) -> list[Instances]:
+        """The forward pass on a prepared batch; results at `sizes`."""
+        features = self.backbone(batch.tensor)
+        return self.postprocess(self.detect(features, batch.image_sizes), sizes)
+
+    def detect(
+        self, features: dict[str, Tensor], image_sizes: tuple[SizeHW, ...], *, masks: bool = True
+    ) -> list[Detections]:
+        """Propose, classify, refine, and predict `masks`; in pixels of the model's input."""
+        proposals = self.proposal_generator(features, image_sizes)
+        detections = self.roi_heads.detect_boxes(features, proposals)
+        return self.roi_heads.add_masks(features, detections) if masks else detections
+
+    def postprocess(self, detections: list[Detections], sizes: list[SizeHW]) -> list[Instances]:
+        """Bring detections to the pictures' pixels."""
+        return [
+            rescale_detections(d, size, self.categories) for d, size in zip(detections, sizes, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class SemanticBranch:
+    """What panoptic FPN adds to a detector."""
+
+    head: SemSegFPNHead
+    limits: MergeLimits
+
+
+class PanopticFPN(GeneralizedRCNN):
+    """A detector with a semantic head; results carry a `panoptic` part."""
+
+    def __init__(
+        self,
+        backbone: FPN,
+        proposal_generator: RPN,
+        roi_heads: ROIHeads,
+        preprocessing: Preprocessing,
+        categories: Categories,
+        semantic: SemanticBranch,
+    ) -> None:
+        super().__init__(backbone, proposal_generator, roi_heads, preprocessing, categories)
+        self.sem_seg_head = semantic.head
+        self.merge_limits = semantic.limits
+
+    def infer(self, batch: ImageBatch, sizes: list[SizeHW]) -> list[Instances]:
+        """The forward pass on a prepared batch; results at `sizes`."""
+        features = self.backbone(batch.tensor)
+        instances = self.postprocess(self.detect(features, batch.image_sizes), sizes)
+        results = []
+        for logits, found, image_size in zip(
+            self.sem_seg_head(features), instances, batch.image_sizes, strict=True
+        ):
+            semantic = rescale_semantic(logits, image_size, found.image_size)
+            results.append(replace(found, panoptic=merge_panoptic(found, semantic, self.merge_limits)))
+        return results

@@ -1,0 +1,204 @@
+"""The second stage: pool each proposal from the pyramid, classify it, refine its box, predict its mask.
+
+Fast R-CNN (Girshick, 2015) with the convolutional box head of Wu and He (2018); pooling by ROIAlign and
+masks by Mask R-CNN (He et al., 2017). The cascade of three such stages stands in `cascade.py`.
+
+Legend: N images, R proposals of all images, C channels, S pooled side, K classes, M mask side, H and W.
+Boxes are xyxy in pixels of the padded input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import batched_nms, box_area, clip_boxes_to_image, roi_align
+
+from resnest_zoo.models.layers import Conv2d, conv_relu, init_msra_, init_normal_, init_xavier_
+from resnest_zoo.models.mask_head import MaskHead
+from resnest_zoo.ops.boxes import Weights4, decode_boxes
+from resnest_zoo.structures import Detections, Proposals, SizeHW
+
+# A box of this size belongs to level 4 (stride 16), as an ImageNet picture does (FPN, equation 1).
+_CANONICAL_SIZE = 224
+_CANONICAL_LEVEL = 4
+
+
+class ROIPooler:
+    """ROIAlign of boxes from the level that suits their size. It has no parameters."""
+
+    def __init__(
+        self, in_features: tuple[str, ...], strides: tuple[int, ...], output_size: int, sampling_ratio: int
+    ) -> None:
+        self.in_features = in_features
+        self.strides = strides
+        self.output_size = output_size
+        self.sampling_ratio = sampling_ratio
+        self.min_level = strides[0].bit_length() - 1
+
+    def __call__(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """Pool the boxes of each image, (R_i, 4), to (R, C, S, S) in the same order."""
+        levels = [features[name] for name in self.in_features]
+        rois = torch.cat([_with_index(i, b) for i, b in enumerate(boxes)]).to(levels[0].dtype)  # (R, 5)
+        assigned = self._assign_levels(torch.cat(boxes))
+        pooled = levels[0].new_zeros((len(rois), levels[0].shape[1], self.output_size, self.output_size))
+        for index, (level, stride) in enumerate(zip(levels, self.strides, strict=True)):
+            at = (assigned == index).nonzero().flatten()
+            pooled[at] = roi_align(
+                level, rois[at], self.output_size, 1.0 / stride, self.sampling_ratio, aligned=True
+            )
+        return pooled
+
+    def _assign_levels(self, boxes: Tensor) -> Tensor:
+        """(R,) index into `in_features`."""
+        relative = box_area(boxes).sqrt() / _CANONICAL_SIZE
+        level = (_CANONICAL_LEVEL + (relative + 1e-8).log2()).floor().long()
+        return (level - self.min_level).clamp(0, len(self.strides) - 1)
+
+
+def _with_index(index: int, boxes: Tensor) -> Tensor:
+    return torch.cat((boxes.new_full((len(boxes), 1), index), boxes), dim=1)  # (R_i, 5)
+
+
+class BoxHead(nn.Module):
+    """3x3 convolutions, then fully connected layers, each with ReLU: conv1 …, fc1 …."""
+
+    def __init__(
+        self, in_channels: int, resolution: int, conv_dims: tuple[int, ...], fc_dims: tuple[int, ...], norm: str
+    ) -> None:
+        super().__init__()
+        self.num_convs, self.num_fcs = len(conv_dims), len(fc_dims)
+        channels = in_channels
+        for k, dim in enumerate(conv_dims, 1):
+            conv = Conv2d(channels, dim, 3, norm=norm)
+            init_msra_(conv)
+            self.add_module(f"conv{k}", conv)
+            channels = dim
+        features = channels * resolution * resolution
+        for k, dim in enumerate(fc_dims, 1):
+            linear = nn.Linear(features, dim)
+            init_xavier_(linear)
+            self.add_module(f"fc{k}", linear)
+            features = dim
+        self.out_features = features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(R, C, S, S) to (R, `out_features`)."""
+        for k in range(1, self.num_convs + 1):
+            x = conv_relu(self.get_submodule(f"conv{k}"), x)
+        x = x.flatten(1)  # (R, C * S * S)
+        for k in range(1, self.num_fcs + 1):
+            x = F.relu_(self.get_submodule(f"fc{k}")(x))
+        return x
+
+
+class BoxPredictor(nn.Module):
+    """Class logits and box deltas of a pooled proposal.
+
+    Deltas are of each class or, `class_agnostic`, one for all.
+    """
+
+    def __init__(self, in_features: int, num_classes: int, class_agnostic: bool, box_weights: Weights4) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(in_features, num_classes + 1)
+        self.bbox_pred = nn.Linear(in_features, 4 if class_agnostic else 4 * num_classes)
+        self.box_weights = box_weights
+        init_normal_(self.cls_score, std=0.01)
+        init_normal_(self.bbox_pred, std=0.001)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, F) to logits (R, K + 1), background last, and deltas (R, 4 * K or 4)."""
+        return self.cls_score(x), self.bbox_pred(x)
+
+
+@dataclass(frozen=True)
+class DetectionLimits:
+    """Which scored boxes become detections.
+
+    Attributes:
+        score_thresh: scores must exceed it.
+        nms_thresh: IoU above which the weaker box of one class falls.
+        topk: detections kept of a picture.
+    """
+
+    score_thresh: float
+    nms_thresh: float
+    topk: int
+
+
+def select_detections(
+    boxes: Tensor, scores: Tensor, image_size: SizeHW, limits: DetectionLimits
+) -> Detections:
+    """Threshold, suppress within each class, keep the best.
+
+    Args:
+        boxes: (R, 4 * K), or (R, 4) shared by all classes.
+        scores: (R, K + 1) in [0, 1], background last.
+        image_size: boxes are clipped to it.
+        limits: what to keep.
+
+    Returns:
+        Detections by falling score. Rows that are not finite are left out.
+
+    Source: detectron2, `fast_rcnn_inference_single_image`.
+    """
+    finite = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
+    boxes, scores = boxes[finite], scores[finite, :-1]
+    boxes = clip_boxes_to_image(boxes.unflatten(1, (-1, 4)), image_size)  # (R, K or 1, 4)
+    rows, classes = (scores > limits.score_thresh).nonzero(as_tuple=True)
+    scores = scores[rows, classes]
+    boxes = boxes[rows, 0] if boxes.shape[1] == 1 else boxes[rows, classes]
+    keep = batched_nms(boxes, scores.to(boxes.dtype), classes, limits.nms_thresh)[: limits.topk]
+    return Detections(boxes[keep], scores[keep], classes[keep], image_size)
+
+
+class ROIHeads(nn.Module):
+    """Boxes by one stage, and masks of the boxes found.
+
+    A subclass replaces `detect_boxes`; the mask branch is the same for all.
+    """
+
+    def __init__(
+        self,
+        box_pooler: ROIPooler,
+        box_head: nn.Module,
+        box_predictor: nn.Module,
+        limits: DetectionLimits,
+        mask_pooler: ROIPooler | None = None,
+        mask_head: MaskHead | None = None,
+    ) -> None:
+        super().__init__()
+        self.box_pooler = box_pooler
+        self.box_head = box_head
+        self.box_predictor = box_predictor
+        self.limits = limits
+        self.mask_pooler = mask_pooler
+        self.mask_head = mask_head
+
+    def detect_boxes(self, features: dict[str, Tensor], proposals: list[Proposals]) -> list[Detections]:
+        """Classify and refine the proposals of each image."""
+        boxes = [p.boxes for p in proposals]
+        logits, deltas = self.box_predictor(self.box_head(self.box_pooler(features, boxes)))
+        decoded = decode_boxes(deltas, torch.cat(boxes), self.box_predictor.box_weights)  # type: ignore[arg-type]
+        return self.select(decoded, logits.softmax(dim=1), proposals)
+
+    def select(self, boxes: Tensor, scores: Tensor, proposals: list[Proposals]) -> list[Detections]:
+        """Split rows of all images, (R, ·), by image and keep the best of each."""
+        counts = [len(p.boxes) for p in proposals]
+        return [
+            select_detections(image_boxes, image_scores, p.image_size, self.limits)
+            for image_boxes, image_scores, p in zip(
+                boxes.split(counts), scores.split(counts), proposals, strict=True
+            )
+        ]
+
+    def add_masks(self, features: dict[str, Tensor], detections: list[Detections]) -> list[Detections]:
+        """The same detections with `mask_probs`; unchanged where the model has no mask head."""
+        if self.mask_head is None or self.mask_pooler is None:
+            return detections
+        pooled = self.mask_pooler(features, [d.boxes for d in detections])
+        probs = self.mask_head(pooled, torch.cat([d.classes for d in detections]))  # (R, M, M)
+        counts = [len(d.boxes) for d in detections]
+        return [replace(d, mask_probs=p) for d, p in zip(detections, probs.split(counts), strict=True)]

@@ -1,0 +1,57 @@
+"""Semantic head of panoptic FPN (Kirillov et al., 2019): p2 … p5 brought to stride 4, summed, classified.
+
+Legend: N images, C channels, K semantic classes, H and W of the padded input.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnest_zoo.models.layers import Conv2d, init_msra_
+
+
+class SemSegFPNHead(nn.Module):
+    """One small stack of convolutions and 2x upsamplings for each level, named as the level."""
+
+    def __init__(
+        self,
+        in_features: tuple[str, ...],
+        in_strides: tuple[int, ...],
+        in_channels: int,
+        conv_dim: int,
+        common_stride: int,
+        num_classes: int,
+        norm: str,
+    ) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.common_stride = common_stride
+        for name, stride in zip(in_features, in_strides, strict=True):
+            self.add_module(name, _scale_head(in_channels, conv_dim, stride // common_stride, norm))
+        self.predictor = Conv2d(conv_dim, num_classes, 1)
+        init_msra_(self.predictor)
+
+    def forward(self, features: dict[str, Tensor]) -> Tensor:
+        """Logits (N, K, H, W)."""
+        x = sum(self.get_submodule(name)(features[name]) for name in self.in_features)
+        x = self.predictor(x)  # (N, K, H / 4, W / 4)
+        return F.interpolate(x, scale_factor=self.common_stride, mode="bilinear", align_corners=False)
+
+
+def _scale_head(in_channels: int, conv_dim: int, upscale: int, norm: str) -> nn.Sequential:
+    """Convolutions at the even places, what follows each at the odd ones: ReLU and, to `upscale`, doubling."""
+    layers: list[nn.Module] = []
+    for k in range(max(1, upscale.bit_length() - 1)):
+        # The code that trained the published checkpoint knew "GN" here and, for any other name, built a
+        # convolution with neither norm nor bias. The checkpoint's keys hold us to that.
+        known = norm if norm == "GN" else ""
+        conv = Conv2d(in_channels if k == 0 else conv_dim, conv_dim, 3, norm=known, bias=not norm)
+        init_msra_(conv)
+        layers += [conv, nn.ReLU() if upscale == 1 else _ReLUUpsample()]
+    return nn.Sequential(*layers)
+
+
+class _ReLUUpsample(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(F.relu(x), scale_factor=2, mode="bilinear", align_corners=False)

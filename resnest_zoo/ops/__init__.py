@@ -1,0 +1,1 @@
+"""Operations on boxes, masks and pictures, free of any model."""

@@ -1,0 +1,67 @@
+"""Masks predicted inside boxes, brought to picture size.
+
+Legend: N instances, M mask side, H and W picture height and width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resnest_zoo.errors import ShapeError
+
+# Pixels sampled at once on an accelerator: 2**28 floats are 1 GiB.
+_CHUNK_PIXELS = 2**28
+
+
+def paste_masks(mask_probs: Tensor, boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Stretch each mask over its box and keep the pixels that are at least one half.
+
+    Args:
+        mask_probs: (N, M, M) in [0, 1].
+        boxes: (N, 4) xyxy, pixels of the picture.
+        image_size: (H, W) of the picture.
+
+    Returns:
+        (N, H, W) bool. A pixel belongs to the mask when the bilinear value at its centre is >= 0.5;
+        outside the mask's grid the value is 0.
+
+    Raises:
+        ShapeError: the masks are not (N, M, M), or boxes and masks differ in number.
+
+    Source: detectron2, `layers/mask_ops.py`, `paste_masks_in_image`.
+    """
+    if mask_probs.dim() != 3 or mask_probs.shape[1] != mask_probs.shape[2]:
+        raise ShapeError(f"paste_masks: expected masks (N, M, M), got {tuple(mask_probs.shape)}")
+    if boxes.shape != (len(mask_probs), 4):
+        raise ShapeError(f"paste_masks: {len(mask_probs)} masks but boxes {tuple(boxes.shape)}")
+    height, width = image_size
+    pasted = torch.zeros((len(boxes), height, width), dtype=torch.bool, device=boxes.device)
+    # On the CPU one mask at a time touches the fewest pixels; an accelerator prefers few large launches.
+    chunk = 1 if boxes.device.type == "cpu" else max(1, _CHUNK_PIXELS // max(1, height * width))
+    for start in range(0, len(boxes), chunk):
+        part = slice(start, start + chunk)
+        rows, cols = _covering_window(boxes[part], image_size)
+        grid = _sampling_grid(boxes[part], rows, cols).to(mask_probs.dtype)
+        values = F.grid_sample(mask_probs[part, None], grid, align_corners=False)  # (n, 1, h, w)
+        pasted[part, rows, cols] = values[:, 0] >= 0.5
+    return pasted
+
+
+def _covering_window(boxes: Tensor, image_size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of the picture outside which no value can reach one half."""
+    low_x, low_y = (boxes[:, :2].amin(dim=0).floor() - 1).clamp(min=0).int().tolist()
+    high_x, high_y = (boxes[:, 2:].amax(dim=0).ceil() + 1).int().tolist()
+    return slice(low_y, min(high_y, image_size[0])), slice(low_x, min(high_x, image_size[1]))
+
+
+def _sampling_grid(boxes: Tensor, rows: slice, cols: slice) -> Tensor:
+    """Pixel centres of the window in each box's own coordinates, -1 … 1; (n, h, w, 2) as xy."""
+    y = torch.arange(rows.start, rows.stop, device=boxes.device, dtype=boxes.dtype) + 0.5
+    x = torch.arange(cols.start, cols.stop, device=boxes.device, dtype=boxes.dtype) + 0.5
+    x0, y0, x1, y1 = boxes[:, :, None].unbind(dim=1)  # each (n, 1)
+    y = (y - y0) / (y1 - y0) * 2 - 1  # (n, h)
+    x = (x - x0) / (x1 - x0) * 2 - 1  # (n, w)
+    n, h, w = len(boxes), y.shape[1], x.shape[1]
+    return torch.stack((x[:, None, :].expand(n, h, w), y[:, :, None].expand(n, h, w)), dim=3)

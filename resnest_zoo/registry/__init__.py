@@ -1,0 +1,186 @@
+"""Every model of the zoo: where its config and weights are, and what was published about it.
+
+    entry      the record of one model
+    published  the 21 detectors and five ImageNet backbones, as data
+    zoo_file   entries written by users
+
+The files named in `RESNEST_ZOO_FILE` (separated as in `PATH`) are read at the first lookup. Building models
+is left to others: no torch in this room.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from threading import Lock
+
+from resnest_zoo.errors import RegistryError, UnknownModelError
+from resnest_zoo.hub import Artifact
+from resnest_zoo.registry.entry import TASKS, Entry, Reported, Task, suggest
+from resnest_zoo.registry.published import published_entries
+from resnest_zoo.registry.zoo_file import read_zoo
+
+__all__ = [
+    "PUBLISHED",
+    "TASKS",
+    "Entry",
+    "Reported",
+    "Task",
+    "get_entry",
+    "info",
+    "list_models",
+    "load_zoo",
+    "register",
+]
+
+_ENTRIES: dict[str, Entry] = {}  # by name, in the order of registration
+_NAMES: dict[str, str] = {}  # normalised name or alias: name
+_READ_FILES: set[str] = set()  # zoo files of RESNEST_ZOO_FILE already registered
+_LOCK = Lock()  # held while the tables above are replaced
+
+
+def list_models(pattern: str = "*", *, task: str | None = None, backbones: bool = False) -> list[str]:
+    """Return the names that match a shell pattern, such as `mask_*`, in the order of registration.
+
+    Args:
+        pattern: matched against names, not aliases; upper and lower case are the same.
+        task: only models of this task, one of `TASKS`.
+        backbones: also list the ImageNet backbones that training starts from.
+
+    Returns:
+        Names; an empty list if nothing matches.
+
+    Raises:
+        RegistryError: there is no such task, or a zoo file of `RESNEST_ZOO_FILE` is wrong.
+    """
+    from fnmatch import fnmatchcase
+
+    if task is not None and task not in TASKS:
+        raise RegistryError(f"unknown task {task!r}.{suggest(task, TASKS)}")
+    _read_environment()
+    return [
+        entry.name
+        for entry in _ENTRIES.values()
+        if fnmatchcase(entry.name.lower(), pattern.lower())
+        and task in (None, entry.task)
+        and (entry.task != "backbone" or backbones or task == "backbone")
+    ]
+
+
+def get_entry(name: str) -> Entry:
+    """Return the entry of a name, an alias, or the URL of a checkpoint.
+
+    Case, "-" or "_", and a trailing .pth, .pkl or .yaml make no difference.
+
+    Raises:
+        UnknownModelError: no such entry; the message suggests the closest names.
+        RegistryError: a zoo file of `RESNEST_ZOO_FILE` is wrong.
+    """
+    _read_environment()
+    known = _NAMES.get(_normalise(name))
+    if known is not None:
+        return _ENTRIES[known]
+    for entry in _ENTRIES.values():
+        if name.strip() in entry.artifact.urls:
+            return entry
+    last = _normalise(name).rsplit("/", 1)[-1]
+    raise UnknownModelError(
+        f"No model is called {name!r}.{suggest(last, _NAMES, _NAMES)} `resnest-zoo list` shows all."
+    )
+
+
+info = get_entry
+
+
+def register(entry: Entry, *, replace: bool = False) -> None:
+    """Add an entry for this process.
+
+    Args:
+        entry: the model.
+        replace: take the place of the entry of the same name, if there is one.
+
+    Raises:
+        RegistryError: the name or an alias is taken, or another entry's file has the same name but is not the
+            same file.
+    """
+    with _LOCK:
+        _add([entry], without=entry.name if replace else None)
+
+
+def load_zoo(path: str | os.PathLike[str]) -> list[Entry]:
+    """Register the entries of a zoo file, all or none.
+
+    The file maps names to entries:
+
+        my_detector:
+          task: object detection
+          config: my_detector.yaml        # beside this file, an absolute path, or one of the packaged configs
+          weights: my_detector.pth        # beside this file, an absolute path, a URL or a list of URLs
+          sha256: "9f86d081…"             # all 64 digits, or at least the first 8, in quotes
+          classes: [helmet, vest]
+
+    or is a list of such entries, each with a `name`. Further keys: `filename`, `size`, and the text fields of
+    `Entry`, `aliases`, `parameters` and `reported` (a list of `Reported` as mappings).
+
+    Returns:
+        The new entries, in the order of the file.
+
+    Raises:
+        RegistryError: the file cannot be read, an entry is wrong or its name is taken. The message names
+            file, entry and key.
+    """
+    entries = read_zoo(Path(path))
+    with _LOCK:
+        _add(entries)
+    return entries
+
+
+def _add(entries: Iterable[Entry], without: str | None = None) -> None:
+    """Register entries together: none of them if one clashes. Readers see the old tables or the new ones."""
+    global _ENTRIES, _NAMES
+    entries_now = {name: entry for name, entry in _ENTRIES.items() if name != without}
+    names_now = {key: name for key, name in _NAMES.items() if name != without}
+    for entry in entries:
+        if entry.name in entries_now:
+            raise RegistryError(f"{entry.name}: there is an entry of this name already")
+        for name in (entry.name, *entry.aliases):
+            owner = names_now.setdefault(_normalise(name), entry.name)
+            if owner != entry.name:
+                raise RegistryError(f"{entry.name}: the name {name!r} is taken by the entry {owner!r}")
+        for other in entries_now.values():
+            if _meet_in_cache(entry.artifact, other.artifact):
+                raise RegistryError(
+                    f"{entry.name}: its file {entry.artifact.filename!r} has the name of another file, "
+                    f"that of {other.name!r}; give it a `filename` of its own"
+                )
+        entries_now[entry.name] = entry
+    _ENTRIES, _NAMES = entries_now, names_now
+
+
+def _meet_in_cache(a: Artifact, b: Artifact) -> bool:
+    """Whether two different files would have one place in the cache."""
+    cached = a.path is None and b.path is None
+    return cached and a.filename.lower() == b.filename.lower() and a != b
+
+
+def _normalise(name: str) -> str:
+    name = name.strip().lower().replace("-", "_")
+    for extension in (".pth", ".pkl", ".yaml", ".yml"):
+        name = name.removesuffix(extension)
+    return name
+
+
+def _read_environment() -> None:
+    """Register the zoo files of `RESNEST_ZOO_FILE` that are not registered yet."""
+    named = [path for path in os.environ.get("RESNEST_ZOO_FILE", "").split(os.pathsep) if path]
+    if _READ_FILES.issuperset(named):
+        return
+    with _LOCK:
+        new = [path for path in dict.fromkeys(named) if path not in _READ_FILES]
+        _add(entry for path in new for entry in read_zoo(Path(path)))
+        _READ_FILES.update(new)
+
+
+_add(published_entries())
+PUBLISHED = tuple(entry.name for entry in _ENTRIES.values() if entry.task != "backbone")  # the 21, in order

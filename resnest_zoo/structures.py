@@ -1,0 +1,158 @@
+"""Data that crosses rooms: batches of pictures, proposals, raw detections, and results.
+
+Legend: N images or instances, R proposals, M mask side, H and W picture height and width.
+Boxes are float (·, 4) xyxy in absolute pixels; a size is (height, width).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from resnest_zoo.categories import Categories
+
+SizeHW = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Normalised pictures, zero-padded on the right and bottom to one size.
+
+    Attributes:
+        tensor: (N, 3, H, W), float, in the model's channel order.
+        image_sizes: the part of each picture that is not padding.
+    """
+
+    tensor: Tensor
+    image_sizes: tuple[SizeHW, ...]
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Class-agnostic boxes of one picture, by falling objectness.
+
+    Attributes:
+        boxes: (R, 4), pixels of the model's input, inside `image_size`.
+        objectness_logits: (R,).
+        image_size: of the model's input, padding excluded.
+    """
+
+    boxes: Tensor
+    objectness_logits: Tensor
+    image_size: SizeHW
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What the heads found in one picture, in pixels of the model's input, by falling score.
+
+    Attributes:
+        boxes: (N, 4), inside `image_size`.
+        scores: (N,) in [0, 1].
+        classes: (N,) int64 in 0 … K-1.
+        image_size: of the model's input, padding excluded.
+        mask_probs: (N, M, M) in [0, 1], each stretched over its box; None for models without masks.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+    image_size: SizeHW
+    mask_probs: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One region of a panoptic segment map.
+
+    Attributes:
+        id: its value in the segment map, from 1.
+        is_thing: whether `class_index` counts in `Categories.things` or in `Categories.stuff`.
+        class_index: contiguous class.
+        area: pixels.
+        score: of the instance behind a thing; None for stuff.
+        instance: that instance's index in `Instances`; None for stuff.
+    """
+
+    id: int
+    is_thing: bool
+    class_index: int
+    area: int
+    score: float | None = None
+    instance: int | None = None
+
+
+@dataclass(frozen=True)
+class PanopticResult:
+    """Every pixel's segment.
+
+    Attributes:
+        segment_map: (H, W) int32, a segment's id or 0 where nothing was decided.
+        segments: in the order of their ids.
+        semantic: (H, W) int64, the most likely semantic class of each pixel before merging.
+    """
+
+    segment_map: Tensor
+    segments: tuple[Segment, ...]
+    semantic: Tensor
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Final result for one picture, in that picture's pixels, by falling score.
+
+    Attributes:
+        boxes: (N, 4), inside `image_size`.
+        scores: (N,) in [0, 1].
+        classes: (N,) int64 in 0 … K-1; `categories.things[k]` names class k.
+        image_size: of the picture.
+        categories: names and category ids.
+        masks: (N, H, W) bool, for models with a mask head.
+        panoptic: for panoptic models.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+    image_size: SizeHW
+    categories: Categories
+    masks: Tensor | None = None
+    panoptic: PanopticResult | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of each instance."""
+        return [self.categories.things[k] for k in self.classes.tolist()]
+
+    def above(self, score_threshold: float) -> Instances:
+        """Only the instances whose score is at least `score_threshold`; the panoptic result stays whole."""
+        keep = self.scores >= score_threshold
+        masks = None if self.masks is None else self.masks[keep]
+        return replace(
+            self, boxes=self.boxes[keep], scores=self.scores[keep], classes=self.classes[keep], masks=masks
+        )
+
+    def to(self, device: torch.device | str) -> Instances:
+        """The same result with every tensor on `device`."""
+        return self._map(lambda t: t.to(device))
+
+    def _map(self, move: Callable[[Tensor], Tensor]) -> Instances:
+        panoptic = self.panoptic
+        if panoptic is not None:
+            panoptic = replace(
+                panoptic, segment_map=move(panoptic.segment_map), semantic=move(panoptic.semantic)
+            )
+        return replace(
+            self,
+            boxes=move(self.boxes),
+            scores=move(self.scores),
+            classes=move(self.classes),
+            masks=None if self.masks is None else move(self.masks),
+            panoptic=panoptic,
+        )
