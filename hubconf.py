@@ -39,20 +39,21 @@ Published results (https://github.com/chongruo/detectron2-ResNeSt):
 {results}
 {parameters:,} parameters. Checkpoint: {filename}.
 
-Call the model with a list of RGB uint8 tensors (3, H, W) of any sizes. It resizes them (shorter side 800, longer
-side at most 1333) and normalises them itself: {preprocessing}.
+Call the model with a list of RGB uint8 tensors (3, H, W) of any sizes. It resizes them (shorter side 800,
+longer side at most 1333) and normalises them itself:
+{preprocessing}.
 
 Args:
     pretrained: load the published checkpoint; it is downloaded once and verified. False leaves the weights
         random.
     weights: path or URL of another checkpoint of this architecture.
-    num_classes: build heads for your own classes; of the checkpoint everything but the class layers is loaded.
+    num_classes: build heads for your own classes; everything but the class layers is loaded.
     device: where the model goes, such as "cuda".
     **options: handed to `resnest_zoo.get`.
 
 Returns:
-    The detector in eval mode. For each picture it returns boxes, scores and classes{extras}, in that picture's
-    pixels.
+    The detector in eval mode. For each picture it returns boxes, scores and classes{extras}, in
+    that picture's pixels.
 
 Example:
     >>> model = torch.hub.load(repository, "{name}")
@@ -71,8 +72,8 @@ def _describe_results(entry: _registry.Entry) -> str:
         metrics = {"box AP": row.box, "mask AP": row.mask, "PQ": row.pq}
         numbers = ", ".join(f"{name} {value:.2f}" for name, value in metrics.items() if value is not None)
         tta = {True: ", with test-time augmentation", False: "", None: ", test-time augmentation not stated"}
-        lines.append(f"    {row.dataset} {row.split}: {numbers}{tta[row.tta]}\n")
-    return "".join(lines)
+        lines.append(f"    {row.dataset} {row.split}: {numbers}{tta[row.tta]}")
+    return "\n".join(lines)
 
 
 def _make_entry_point(entry: _registry.Entry) -> _Callable[..., _Any]:

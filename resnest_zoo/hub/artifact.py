@@ -75,7 +75,8 @@ class Artifact:
 
         _check_url(url)
         name = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
-        published = re.search(r"-([0-9a-f]{8,64})\.[A-Za-z]+$", name)
+        date = r"(?:19|20)\d\d[01]\d[0-3]\d"
+        published = re.search(rf"-(?!{date}\.)([0-9a-f]{{8,64}})\.[A-Za-z]+$", name)
         if published:
             return cls(name, (url,), sha256_prefix=published[1])
         from hashlib import sha256
@@ -91,10 +92,10 @@ class Artifact:
 
 def _check_filename(name: str) -> None:
     """Refuse a name that is no plain file name on every system we run on."""
-    if not name or name != name.strip() or name.startswith("."):
-        problem = "is empty, hidden or has outer blanks"
-    elif bad := re.search(r'[/\\:*?"<>|\x00-\x1f\x7f]', name):
+    if bad := re.search(r'[/\\:*?"<>|\x00-\x1f\x7f]', name):
         problem = f"contains {bad[0]!r}"
+    elif not name or name != name.strip() or name.startswith("."):
+        problem = "is empty, hidden or has outer blanks"
     elif len(name.encode(errors="surrogateescape")) > _MAX_NAME_BYTES:
         problem = f"is longer than {_MAX_NAME_BYTES} bytes"
     else:

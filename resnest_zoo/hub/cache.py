@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,7 +109,7 @@ def locked(target: Path) -> Iterator[None]:
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
     """Yield a fresh path beside `target`; move what was written there into place, on any error remove it."""
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
     try:
         yield part
         part.replace(target)

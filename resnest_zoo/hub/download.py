@@ -117,7 +117,7 @@ def _is_offline() -> bool:
 
 def _public(source: str) -> str:
     """The source without a user name and password, for logs and messages."""
-    return re.sub(r"(?<=://)[^/@]*@", "", source)
+    return re.sub(r"(?<=://)[^/\s]*@", "", source)
 
 
 def _download(artifact: Artifact, sources: list[str], target: Path, progress: bool | None) -> None:
@@ -178,13 +178,14 @@ def _open_http(url: str) -> Iterator[_Opened]:
         ) as response:
             if response.status_code != requests.codes.ok:
                 raise DownloadError(f"HTTP {response.status_code} {response.reason}")
-            if response.headers.get("Content-Type", "").startswith("text/html"):
+            if response.headers.get("Content-Type", "").lower().startswith("text/html"):
                 raise IntegrityError("expected a checkpoint, got a page of HTML")
             length = response.headers.get("Content-Length", "")
             known = length.isdigit() and "Content-Encoding" not in response.headers
             yield int(length) if known else None, response.iter_content(CHUNK)
     except requests.RequestException as error:
-        raise DownloadError(f"{type(error).__name__}: {_public(str(error))}") from error
+        cause = getattr(error.args[0] if error.args else None, "reason", error)  # without urllib3's wrapping
+        raise DownloadError(f"{type(error).__name__}: {_public(str(cause))}") from error
 
 
 def _refuse_downgrade(response: requests.Response, **_: Any) -> None:

@@ -48,13 +48,13 @@ class Preprocessing:
         return -(-image.shape[1] // d) * d, -(-image.shape[2] // d) * d
 
     def batch(self, images: list[Tensor], like: Tensor) -> ImageBatch:
-        """Normalise and zero-pad resized RGB uint8 pictures to their common padded size.
+        """Normalise resized RGB uint8 pictures and zero-pad them to the largest `padded_size` among them.
 
         Args:
-            images: (3, H, W) uint8 each, all with the same `padded_size`.
+            images: (3, H, W) uint8 each.
             like: a parameter of the model: its device and dtype are the batch's.
         """
-        height, width = self.padded_size(images[0])
+        height, width = (max(sides) for sides in zip(*map(self.padded_size, images), strict=True))
         # The models were trained with constants rounded to float32; a float64 run keeps to these.
         mean = torch.tensor(self.pixel_mean).to(like)[:, None, None]
         std = torch.tensor(self.pixel_std).to(like)[:, None, None]

@@ -90,7 +90,7 @@ def get_entry(name: str) -> Entry:
     )
 
 
-info = get_entry
+info = get_entry  # its name at the front door, `resnest_zoo.info`
 
 
 def register(entry: Entry, *, replace: bool = False) -> None:

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from resnest_zoo.hub import Artifact, cache_dir, cached_path, find_fault
+from resnest_zoo.hub.cache import locked, looks_like_markup, staged
+
+BODY = b"\x80\x02weights" * 1000
+SHA = hashlib.sha256(BODY).hexdigest()
+
+
+def test_cache_dir_is_the_one_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RESNEST_ZOO_CACHE", str(tmp_path / "my weights é"))
+    assert cache_dir() == tmp_path / "my weights é"
+    assert cached_path(Artifact("m.pth")) == tmp_path / "my weights é" / "m.pth"
+    assert not cache_dir().exists()
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("linux", {"XDG_CACHE_HOME": "/xdg"}, "/xdg/resnest_zoo"),
+        ("linux", {"HOME": "/home/me"}, "/home/me/.cache/resnest_zoo"),
+        ("darwin", {"HOME": "/Users/me"}, "/Users/me/Library/Caches/resnest_zoo"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/resnest_zoo"),
+    ],
+)
+@pytest.mark.skipif(os.name == "nt", reason="the paths are POSIX paths")
+def test_cache_dir_follows_the_platform(
+    monkeypatch: pytest.MonkeyPatch, platform: str, variables: dict[str, str], expected: str
+) -> None:
+    for name in ("RESNEST_ZOO_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert cache_dir() == Path(expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "artifact", "fault"),
+    [
+        (BODY, Artifact("m.pth"), None),
+        (BODY, Artifact("m.pth", sha256=SHA, size=len(BODY)), None),
+        (BODY, Artifact("m.pth", sha256_prefix=SHA[:8]), None),
+        (BODY, Artifact("m.pth", size=7), f"expected 7 bytes, got {len(BODY)}"),
+        (BODY, Artifact("m.pth", sha256_prefix="00000000"), f"expected SHA-256 00000000…, got {SHA}"),
+        (BODY, Artifact("m.pth", sha256="0" * 64), f"expected SHA-256 {'0' * 64}, got {SHA}"),
+        (b"", Artifact("m.pth"), "expected a checkpoint, got an empty file"),
+        (b"\n<!DOCTYPE html>", Artifact("m.pth"), "expected a checkpoint, got a page of HTML or XML"),
+    ],
+)
+def test_find_fault_compares_what_is_known(
+    tmp_path: Path, body: bytes, artifact: Artifact, fault: str | None
+) -> None:
+    path = tmp_path / "m.pth"
+    path.write_bytes(body)
+    assert find_fault(path, artifact) == fault
+
+
+def test_find_fault_names_a_missing_or_unreadable_file(tmp_path: Path) -> None:
+    assert find_fault(tmp_path / "none", Artifact("none")) == "it does not exist"
+    assert "cannot be read" in str(find_fault(tmp_path, Artifact("folder")))
+
+
+@pytest.mark.parametrize(
+    "head", [b"<html>", b"  \r\n<?xml version='1.0'?><Error>", b"\xef\xbb\xbf<!DOCTYPE html>"]
+)
+def test_markup_is_recognised(head: bytes) -> None:
+    assert looks_like_markup(head)
+
+
+@pytest.mark.parametrize("head", [b"PK\x03\x04", b"\x80\x02}q", b'<\x21\0\0\0\0\0\0{"a":', b""])
+def test_checkpoints_are_not_markup(head: bytes) -> None:
+    assert not looks_like_markup(head)
+
+
+def interrupt_after_half(target: Path) -> None:
+    with staged(target) as part:
+        part.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+
+def test_a_staged_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "m.pth"
+    target.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt):
+        interrupt_after_half(target)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pth"]
+    assert target.read_bytes() == b"old"
+    with staged(target) as part:
+        part.write_bytes(b"new")
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pth"]
+
+
+def test_one_holder_at_a_time(tmp_path: Path) -> None:
+    target = tmp_path / "m.pth"
+    order: list[str] = []
+    entered = threading.Event()
+
+    def second() -> None:
+        entered.set()
+        with locked(target):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with locked(target):
+        thread.start()
+        entered.wait()
+        thread.join(0.1)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
