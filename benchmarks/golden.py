@@ -199,7 +199,9 @@ def _numpy(tensor: Tensor) -> Array:
     return tensor.detach().cpu().double().numpy() if tensor.is_floating_point() else tensor.cpu().numpy()
 
 
-def _compare(path: Path, golden: dict[str, Array], got: dict[str, Array], limits: dict[str, float]) -> Outcome:
+def _compare(
+    path: Path, golden: dict[str, Array], got: dict[str, Array], limits: dict[str, float]
+) -> Outcome:
     outcome = Outcome(path)
     stored = _comparable(golden)
     for key in stored:

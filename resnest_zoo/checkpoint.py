@@ -28,6 +28,8 @@ _ZIP = b"PK\x03\x04"
 # Constants of the architecture that some versions of detectron2 stored beside the weights.
 _STRAY = (".cell_anchors", "pixel_mean", "pixel_std")
 _LISTED = 40
+# The dtypes numpy's pickles may hold, as `numpy.dtype` spells them.
+_NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -65,7 +67,9 @@ def _reader_for(path: Path, head: bytes) -> Callable[[Path], object]:
     if not head:
         raise CheckpointError(f"{path}: the file is empty")
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise CheckpointError(f"{path}: is a web page, not a checkpoint; the download was answered with HTML or XML")
+        raise CheckpointError(
+            f"{path}: is a web page, not a checkpoint; the download was answered with HTML or XML"
+        )
     if head[8:9] == b"{":
         return _read_safetensors
     if head.startswith(_ZIP):
@@ -92,37 +96,76 @@ def _read_numpy_pickle(path: Path) -> object:
         return _NumpyUnpickler(file, encoding="latin1").load()
 
 
-class _MakeArray:
-    """Stands for numpy's array factory; makes nothing but empty plain arrays. Has no attributes to set."""
-
-    __slots__ = ()
-
-    def __call__(self, kind: object, shape: object, dtype: object) -> np.ndarray[Any, Any]:
-        if kind is not np.ndarray:
-            raise pickle.UnpicklingError(f"array type {kind!r}")
-        return np.ndarray(0, dtype="u1")
+# What the numpy pickles are made of. Nothing of numpy's own is handed to the unpickler: `numpy.dtype` and
+# `numpy.ndarray` trust the state a pickle sets on them (a dtype that denies holding objects is enough to
+# turn bytes into pointers), so these stand-ins take the state and check it.
 
 
-class _Latin1:
-    """Stands for `codecs.encode`, by which protocol 2 writes bytes."""
+class _Dtype:
+    """Stands for a `numpy.dtype`: a plain number of either byte order."""
 
-    __slots__ = ()
+    __slots__ = ("plain",)
 
-    def __call__(self, text: str, encoding: str) -> bytes:
-        if encoding != "latin1":
-            raise pickle.UnpicklingError(f"encoding {encoding!r}")
-        return text.encode("latin1")
+    def __init__(self, code: str) -> None:
+        self.plain = np.dtype(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        # (version, byte order, …); what follows concerns dtypes that are not plain numbers.
+        self.plain = self.plain.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands for a `numpy.ndarray`: the tensor that its state describes."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self) -> None:
+        self.tensor = torch.empty(0)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, by_columns, data = state
+        data = data.encode("latin1") if isinstance(data, str) else data  # Python 2 wrote text
+        array = np.ndarray(shape, dtype.plain, bytearray(data), order="F" if by_columns else "C")
+        self.tensor = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
+
+
+class _Callable:
+    """A function for the unpickler, without attributes that a pickle could set."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        object.__setattr__(self, "_function", function)
+
+    def __call__(self, *args: object) -> object:
+        return self._function(*args)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise pickle.UnpicklingError(f"refused to set {name}")
+
+
+def _make_dtype(code: object, *_: object) -> _Dtype:
+    if code not in _NUMBERS:
+        raise pickle.UnpicklingError(f"refused arrays of {code!r}")
+    return _Dtype(str(code))
+
+
+def _make_bytes(text: str, encoding: str) -> bytes:
+    """Protocol 2 writes bytes as text to be encoded."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"refused encoding {encoding!r}")
+    return text.encode("latin1")
 
 
 class _NumpyUnpickler(pickle.Unpickler):
-    """Builds numpy arrays, containers, strings and numbers; refuses every other global by name."""
+    """Builds arrays of numbers, containers, strings and numbers; refuses every other global by name."""
 
     _ADMITTED: Mapping[tuple[str, str], object] = {
-        ("numpy.core.multiarray", "_reconstruct"): _MakeArray(),
-        ("numpy._core.multiarray", "_reconstruct"): _MakeArray(),
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): _Latin1(),
+        ("numpy.core.multiarray", "_reconstruct"): _Callable(lambda *_: _Array()),
+        ("numpy._core.multiarray", "_reconstruct"): _Callable(lambda *_: _Array()),
+        ("numpy", "ndarray"): None,  # only ever an argument of `_reconstruct`
+        ("numpy", "dtype"): _Callable(_make_dtype),
+        ("_codecs", "encode"): _Callable(_make_bytes),
     }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -142,8 +185,7 @@ def _tensors(path: Path, content: object) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: no checkpoint: expected named tensors, got {type(content).__name__}")
     state: dict[str, Tensor] = {}
     for key, value in content.items():
-        if isinstance(value, np.ndarray) and value.dtype != object:
-            value = torch.from_numpy(np.ascontiguousarray(value))
+        value = value.tensor if isinstance(value, _Array) else value
         if isinstance(key, str) and isinstance(value, Tensor):
             state[key] = value
         elif not isinstance(value, str):  # a note such as __author__ is no harm
@@ -173,7 +215,9 @@ def load_checkpoint(
         CheckpointError: keys are missing or unexpected or shapes differ: all listed, sorted. The model
             is then unchanged.
     """
-    state = {k: v for k, v in read_state_dict(path).items() if not k.startswith(_STRAY) and _STRAY[0] not in k}
+    state = {
+        k: v for k, v in read_state_dict(path).items() if not k.startswith(_STRAY) and _STRAY[0] not in k
+    }
     own = model.state_dict()
     layers = sorted(replaceable)
     kept = {key for key in own for layer in layers if key.startswith(f"{layer}.")}

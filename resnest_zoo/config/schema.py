@@ -316,7 +316,7 @@ class Solver:
 
 
 @dataclass(frozen=True)
-class TTA:
+class Augmentation:
     """TEST.AUG."""
 
     enabled: bool = False
@@ -339,7 +339,7 @@ class Evaluation:
 
     eval_period: NonNegative = 0  # 0 evaluates only after the last iteration
     detections_per_image: PositiveInt = 100
-    aug: TTA = TTA()
+    aug: Augmentation = Augmentation()
     precise_bn: PreciseBN = PreciseBN()
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from resnest_zoo.config import Augmentation
 from resnest_zoo.models.preprocess import check_image
 from resnest_zoo.models.rcnn import GeneralizedRCNN
 from resnest_zoo.models.roi_heads import select_detections
@@ -64,9 +65,13 @@ class TTA:
     """
 
     def __init__(
-        self, model: GeneralizedRCNN, min_sizes: Sequence[int], max_size: int, *, flip: bool = True
+        self,
+        model: GeneralizedRCNN,
+        min_sizes: Sequence[int] | None = None,
+        max_size: int | None = None,
+        flip: bool | None = None,
     ) -> None:
-        """Wrap `model`.
+        """Wrap `model`; what is not given comes from `TEST.AUG` of its config.
 
         Args:
             model: in evaluation mode.
@@ -74,10 +79,11 @@ class TTA:
             max_size: unless the longer side would pass this.
             flip: add the mirror image of each view.
         """
+        aug = model.config.test.aug if model.config else Augmentation()
         self.model = model
-        self.min_sizes = tuple(min_sizes)
-        self.max_size = max_size
-        self.flip = flip
+        self.min_sizes = aug.min_sizes if min_sizes is None else tuple(min_sizes)
+        self.max_size = aug.max_size if max_size is None else max_size
+        self.flip = aug.flip if flip is None else flip
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Tensor]) -> list[Instances]:

@@ -36,9 +36,7 @@ class AnchorGenerator:
         aspect_ratios = aspect_ratios * len(strides) if len(aspect_ratios) == 1 else aspect_ratios
         self.strides = strides
         self.offset = offset
-        self.cell_anchors = [
-            _cell_anchors(s, r) for s, r in zip(sizes, aspect_ratios, strict=True)
-        ]
+        self.cell_anchors = [_cell_anchors(s, r) for s, r in zip(sizes, aspect_ratios, strict=True)]
 
     @property
     def num_anchors(self) -> int:
@@ -48,14 +46,15 @@ class AnchorGenerator:
     def __call__(self, feature_maps: list[Tensor]) -> list[Tensor]:
         """For each level's (N, C, H, W) its (H * W * A, 4) anchors, row by row, on the same device."""
         return [
-            self._grid(*fmap.shape[-2:], cell, stride, fmap)
+            self._grid(fmap, cell, stride)
             for fmap, cell, stride in zip(feature_maps, self.cell_anchors, self.strides, strict=True)
         ]
 
-    def _grid(self, height: int, width: int, cell: list[list[float]], stride: int, like: Tensor) -> Tensor:
-        dtype = torch.promote_types(like.dtype, torch.float32)
-        x = (torch.arange(width, dtype=dtype, device=like.device) + self.offset) * stride
-        y = (torch.arange(height, dtype=dtype, device=like.device) + self.offset) * stride
+    def _grid(self, fmap: Tensor, cell: list[list[float]], stride: int) -> Tensor:
+        height, width = fmap.shape[-2:]
+        dtype = torch.promote_types(fmap.dtype, torch.float32)
+        x = (torch.arange(width, dtype=dtype, device=fmap.device) + self.offset) * stride
+        y = (torch.arange(height, dtype=dtype, device=fmap.device) + self.offset) * stride
         y, x = torch.meshgrid(y, x, indexing="ij")
         centres = torch.stack((x, y, x, y), dim=2)  # (H, W, 4)
         anchors = torch.tensor(cell, dtype=torch.float32).to(centres)  # (A, 4), rounded as in the reference

@@ -1,4 +1,4 @@
-"""From a `Config` to a detector: the only place that reads a config and knows which part takes which number."""
+"""From a `Config` to a detector: the only place that reads a config and knows which part takes what."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def build_model(cfg: Config, categories: Categories | None = None) -> Generalize
         categories,
     )
     model = PanopticFPN(*parts, _build_semantic(cfg, backbone)) if panoptic else GeneralizedRCNN(*parts)
+    model.config = cfg
     return model.eval()
 
 
@@ -86,15 +87,11 @@ def _build_backbone(cfg: Config) -> FPN:
 
 def _build_resnet(cfg: Config) -> ResNet:
     c = cfg.model.resnets
-    stem: Stem | DeepStem
-    if c.deep_stem:
-        stem = DeepStem(32 if c.depth <= 50 else 64, c.norm)
-    else:
-        stem = Stem(c.stem_out_channels, c.norm)
+    stem = _build_stem(cfg)
     in_channels, out_channels = stem.out_channels, c.res2_out_channels
     width = c.num_groups * c.width_per_group * c.bottleneck_width // 64
     stride = 4
-    stages, strides = {}, {}
+    stages, channels, strides = {}, {}, {}
     for index, num_blocks in enumerate(BLOCKS_PER_STAGE[c.depth]):
         first_stride = 1 if index == 0 else 2
         style = BlockStyle(
@@ -110,9 +107,16 @@ def _build_resnet(cfg: Config) -> ResNet:
         name = f"res{index + 2}"
         stages[name] = make_stage(in_channels, out_channels, width, num_blocks, first_stride, style)
         stride *= first_stride
-        strides[name] = stride
+        channels[name], strides[name] = out_channels, stride
         in_channels, out_channels, width = out_channels, 2 * out_channels, 2 * width
-    return ResNet(stem, stages, strides)
+    return ResNet(stem, stages, channels, strides)
+
+
+def _build_stem(cfg: Config) -> Stem | DeepStem:
+    c = cfg.model.resnets
+    if c.deep_stem:
+        return DeepStem(32 if c.depth <= 50 else 64, c.norm)
+    return Stem(c.stem_out_channels, c.norm)
 
 
 def _build_rpn(cfg: Config, backbone: FPN) -> RPN:
@@ -144,14 +148,12 @@ def _build_roi_heads(cfg: Config, backbone: FPN) -> ROIHeads:
         agnostic = cfg.model.roi_box_head.cls_agnostic_bbox_reg
         predictors.append(BoxPredictor(head.out_features, c.num_classes, agnostic, weights))
     box = cfg.model.roi_box_head
-    parts = {
-        "box_pooler": _build_pooler(cfg, backbone, box.pooler_resolution, box.pooler_sampling_ratio),
-        "limits": DetectionLimits(c.score_thresh_test, c.nms_thresh_test, cfg.test.detections_per_image),
-        **_build_mask_branch(cfg, backbone),
-    }
+    pooler = _build_pooler(cfg, backbone, box.pooler_resolution, box.pooler_sampling_ratio)
+    limits = DetectionLimits(c.score_thresh_test, c.nms_thresh_test, cfg.test.detections_per_image)
+    mask = _build_mask_branch(cfg, backbone) if cfg.model.mask_on else None
     if cascade:
-        return CascadeROIHeads(box_head=nn.ModuleList(heads), box_predictor=nn.ModuleList(predictors), **parts)
-    return ROIHeads(box_head=heads[0], box_predictor=predictors[0], **parts)
+        return CascadeROIHeads(pooler, nn.ModuleList(heads), nn.ModuleList(predictors), limits, mask)
+    return ROIHeads(pooler, heads[0], predictors[0], limits, mask)
 
 
 def _build_box_head(cfg: Config, backbone: FPN) -> BoxHead:
@@ -171,9 +173,7 @@ def _build_pooler(cfg: Config, backbone: FPN, resolution: int, sampling_ratio: i
     return ROIPooler(in_features, strides, resolution, sampling_ratio)
 
 
-def _build_mask_branch(cfg: Config, backbone: FPN) -> dict[str, ROIPooler | MaskHead]:
-    if not cfg.model.mask_on:
-        return {}
+def _build_mask_branch(cfg: Config, backbone: FPN) -> tuple[ROIPooler, MaskHead]:
     c = cfg.model.roi_mask_head
     head = MaskHead(
         backbone.out_channels,
@@ -183,7 +183,7 @@ def _build_mask_branch(cfg: Config, backbone: FPN) -> dict[str, ROIPooler | Mask
         c.norm,
     )
     pooler = _build_pooler(cfg, backbone, c.pooler_resolution, c.pooler_sampling_ratio)
-    return {"mask_pooler": pooler, "mask_head": head}
+    return pooler, head
 
 
 def _build_semantic(cfg: Config, backbone: FPN) -> SemanticBranch:

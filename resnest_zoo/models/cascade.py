@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
 from resnest_zoo.models.roi_heads import ROIHeads
@@ -19,6 +19,9 @@ from resnest_zoo.structures import Detections, Proposals
 class CascadeROIHeads(ROIHeads):
     """`box_head` and `box_predictor` are lists, one item for each stage; deltas are class-agnostic."""
 
+    box_head: nn.ModuleList
+    box_predictor: nn.ModuleList
+
     def detect_boxes(self, features: dict[str, Tensor], proposals: list[Proposals]) -> list[Detections]:
         """Boxes of the last stage, scored by the mean of all stages' probabilities."""
         counts = [len(p.boxes) for p in proposals]
@@ -27,7 +30,7 @@ class CascadeROIHeads(ROIHeads):
             boxes = [p.boxes for p in proposals]
             logits, deltas = predictor(head(self.box_pooler(features, boxes)))
             probs.append(logits.softmax(dim=1))
-            decoded = decode_boxes(deltas, torch.cat(boxes), predictor.box_weights)  # (R, 4)
+            decoded = decode_boxes(deltas, torch.cat(boxes), predictor.box_weights)  # type: ignore[arg-type]  # (R, 4)
             # The next stage starts here. Boxes clipped to nothing stay, so that the rows of all stages match.
             proposals = [
                 replace(p, boxes=clip_boxes_to_image(b, p.image_size))

@@ -1,4 +1,4 @@
-"""Feature pyramid network (Lin et al., 2017): res2 … res5 in, p2 … p6 out, all with one number of channels."""
+"""Feature pyramid network (Lin et al., 2017): res2 … res5 in, p2 … p6 out, all of one width."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Conv2d(nn.Conv2d):
         return x if self.norm is None else self.norm(x)
 
 
-class DeformConv2d(_DeformConv2d):
+class DeformConv2d(_DeformConv2d):  # type: ignore[misc]  # torchvision has no types
     """A 3x3 deformable convolution (DCNv1; with a mask DCNv2) with an optional `norm` and no bias.
 
     torchvision's operator runs on the CPU and on CUDA.
@@ -111,7 +111,7 @@ def freeze(module: nn.Module) -> nn.Module:
 
 def _freeze_norms(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.BatchNorm2d):
-        frozen = FrozenBatchNorm2d(module.num_features, eps=module.eps)
+        frozen: nn.Module = FrozenBatchNorm2d(module.num_features, eps=module.eps)
         frozen.load_state_dict(module.state_dict())
         return frozen
     for name, child in module.named_children():

@@ -21,6 +21,7 @@ class MaskHead(nn.Module):
         super().__init__()
         self.num_convs = len(conv_dims)
         self.class_agnostic = class_agnostic
+        self.class_layers = () if class_agnostic else ("predictor",)
         channels = in_channels
         for k, dim in enumerate(conv_dims, 1):
             conv = Conv2d(channels, dim, 3, norm=norm)
@@ -36,7 +37,8 @@ class MaskHead(nn.Module):
         """(R, C, S, S) to (R, K or 1, M, M)."""
         for k in range(1, self.num_convs + 1):
             x = conv_relu(self.get_submodule(f"mask_fcn{k}"), x)
-        return self.predictor(F.relu_(self.deconv(x)))
+        logits: Tensor = self.predictor(F.relu_(self.deconv(x)))
+        return logits
 
     def forward(self, x: Tensor, classes: Tensor) -> Tensor:
         """Probabilities of each box's own class: (R, C, S, S) and (R,) to (R, M, M)."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from resnest_zoo.categories import Categories
+from resnest_zoo.config import Config
 from resnest_zoo.errors import ShapeError, ZooError
 from resnest_zoo.models.fpn import FPN
 from resnest_zoo.models.panoptic import MergeLimits, merge_panoptic
@@ -29,7 +30,10 @@ class GeneralizedRCNN(nn.Module):
     Attributes:
         categories: names and ids of the classes.
         preprocessing: what happens to a picture before the backbone.
+        config: what the model was built from; None for one put together by hand.
     """
+
+    config: Config | None = None
 
     def __init__(
         self,
@@ -50,6 +54,16 @@ class GeneralizedRCNN(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters are, and the results will be."""
         return self._parameter.device
+
+    @property
+    def class_layers(self) -> tuple[str, ...]:
+        """Names of the layers whose shapes depend on the number of thing classes."""
+        return tuple(
+            f"{name}.{layer}"
+            for name, module in self.named_modules()
+            for layer in getattr(module, "class_layers", ())
+            if module is not self
+        )
 
     @property
     def _parameter(self) -> Tensor:
@@ -77,7 +91,9 @@ class GeneralizedRCNN(nn.Module):
             ZooError: the model is in training mode.
         """
         if self.training:
-            raise ZooError("the model is in training mode, where batch norms see the batch; call model.eval()")
+            raise ZooError(
+                "the model is in training mode, where batch norms see the batch; call model.eval()"
+            )
         if isinstance(images, Tensor) and images.dim() == 3:
             raise ShapeError("expected a list of pictures, got one tensor (3, H, W); pass [image]")
         checked = [check_image(image, i) for i, image in enumerate(images)]

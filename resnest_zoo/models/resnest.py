@@ -17,7 +17,7 @@ from resnest_zoo.models.layers import Conv2d, DeformConv2d, build_norm
 class SplitAttention(nn.Module):
     """Split-attention convolution, rigid or deformable, with its norms and ReLU inside.
 
-    The average runs over the whole map, padding included: a picture's features depend on how far it is padded.
+    The average runs over the whole map, padding included: a picture's features depend on its padding.
     """
 
     def __init__(
@@ -34,22 +34,23 @@ class SplitAttention(nn.Module):
         self.radix = radix
         self.groups = groups
         hidden = max(channels * radix // 4, 32)
-        shape = {"stride": stride, "groups": groups * radix}
+        wide, splits = channels * radix, groups * radix
+        self.conv: nn.Module
         if deformable:
-            self.conv: nn.Module = DeformConv2d(channels, channels * radix, **shape)
+            self.conv = DeformConv2d(channels, wide, stride=stride, groups=splits)
         else:
-            self.conv = Conv2d(channels, channels * radix, 3, bias=False, **shape)
-        self.bn0 = build_norm(norm, channels * radix) or nn.Identity()
+            self.conv = Conv2d(channels, wide, 3, stride=stride, groups=splits, bias=False)
+        self.bn0 = build_norm(norm, wide) or nn.Identity()
         self.fc1 = Conv2d(channels, hidden, 1, groups=groups)
         self.bn1 = build_norm(norm, hidden) or nn.Identity()
-        self.fc2 = Conv2d(hidden, channels * radix, 1, groups=groups)
+        self.fc2 = Conv2d(hidden, wide, 1, groups=groups)
 
     def forward(self, x: Tensor, *offset_and_mask: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, H', W')."""
         x = F.relu_(self.bn0(self.conv(x, *offset_and_mask)))
-        splits = x.unflatten(1, (self.radix, -1))  # (N, R, C, H', W')
+        splits: Tensor = x.unflatten(1, (self.radix, -1))  # (N, R, C, H', W')
         pooled = splits.sum(dim=1).mean(dim=(2, 3), keepdim=True)  # (N, C, 1, 1)
         logits = self.fc2(F.relu_(self.bn1(self.fc1(pooled))))  # (N, K * R * C/K, 1, 1)
         logits = logits.unflatten(1, (self.groups, self.radix, -1)).transpose(1, 2)  # (N, R, K, C/K, 1, 1)
-        attention = logits.softmax(dim=1).flatten(2, 3)  # (N, R, C, 1, 1)
+        attention: Tensor = logits.softmax(dim=1).flatten(2, 3)  # (N, R, C, 1, 1)
         return (attention * splits).sum(dim=1)  # (N, C, H', W')

@@ -159,17 +159,18 @@ def _offset_conv(width: int, stride: int, style: BlockStyle) -> Conv2d:
 
 def _spatial_conv(width: int, stride: int, style: BlockStyle) -> nn.Module:
     """The 3x3 in the middle of a block."""
-    conv: nn.Module
-    shape = {"stride": stride, "groups": style.groups}
+    groups, norm = style.groups, style.norm
     if style.radix > 1:
         deformable = style.deform_groups > 0
-        conv = SplitAttention(width, style.radix, deformable=deformable, norm=style.norm, **shape)
-    elif style.deform_groups:
-        conv = DeformConv2d(width, width, norm=style.norm, **shape)
-        init_msra_(conv)
+        return SplitAttention(
+            width, style.radix, stride=stride, groups=groups, deformable=deformable, norm=norm
+        )
+    conv: nn.Module
+    if style.deform_groups:
+        conv = DeformConv2d(width, width, stride=stride, groups=groups, norm=norm)
     else:
-        conv = Conv2d(width, width, 3, norm=style.norm, **shape)
-        init_msra_(conv)
+        conv = Conv2d(width, width, 3, stride=stride, groups=groups, norm=norm)
+    init_msra_(conv)
     return conv
 
 
@@ -177,17 +178,24 @@ class ResNet(nn.Module):
     """Stem and stages res2 … res5.
 
     Attributes:
-        out_channels: channels of each of `out_features`.
+        out_features: names of the stages.
+        out_channels: channels of each.
         out_strides: stride of each with respect to the picture.
     """
 
-    def __init__(self, stem: Stem | DeepStem, stages: dict[str, nn.Sequential], strides: dict[str, int]) -> None:
+    def __init__(
+        self,
+        stem: Stem | DeepStem,
+        stages: dict[str, nn.Sequential],
+        channels: dict[str, int],
+        strides: dict[str, int],
+    ) -> None:
         super().__init__()
         self.stem = stem
         self.out_features = tuple(stages)
         for name, stage in stages.items():
             self.add_module(name, stage)
-        self.out_channels = {name: stage[-1].conv3.out_channels for name, stage in stages.items()}
+        self.out_channels = channels
         self.out_strides = strides
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -215,4 +223,3 @@ def make_stage(
     blocks = [Bottleneck(in_channels, out_channels, width, stride, style)]
     blocks += [Bottleneck(out_channels, out_channels, width, 1, style) for _ in range(num_blocks - 1)]
     return nn.Sequential(*blocks)
-

@@ -43,7 +43,7 @@ class ROIPooler:
         levels = [features[name] for name in self.in_features]
         rois = torch.cat([_with_index(i, b) for i, b in enumerate(boxes)]).to(levels[0].dtype)  # (R, 5)
         assigned = self._assign_levels(torch.cat(boxes))
-        pooled = levels[0].new_zeros((len(rois), levels[0].shape[1], self.output_size, self.output_size))
+        pooled: Tensor = levels[0].new_zeros((len(rois), levels[0].shape[1], self.output_size, self.output_size))
         for index, (level, stride) in enumerate(zip(levels, self.strides, strict=True)):
             at = (assigned == index).nonzero().flatten()
             pooled[at] = roi_align(
@@ -66,7 +66,12 @@ class BoxHead(nn.Module):
     """3x3 convolutions, then fully connected layers, each with ReLU: conv1 …, fc1 …."""
 
     def __init__(
-        self, in_channels: int, resolution: int, conv_dims: tuple[int, ...], fc_dims: tuple[int, ...], norm: str
+        self,
+        in_channels: int,
+        resolution: int,
+        conv_dims: tuple[int, ...],
+        fc_dims: tuple[int, ...],
+        norm: str,
     ) -> None:
         super().__init__()
         self.num_convs, self.num_fcs = len(conv_dims), len(fc_dims)
@@ -100,11 +105,14 @@ class BoxPredictor(nn.Module):
     Deltas are of each class or, `class_agnostic`, one for all.
     """
 
-    def __init__(self, in_features: int, num_classes: int, class_agnostic: bool, box_weights: Weights4) -> None:
+    def __init__(
+        self, in_features: int, num_classes: int, class_agnostic: bool, box_weights: Weights4
+    ) -> None:
         super().__init__()
         self.cls_score = nn.Linear(in_features, num_classes + 1)
         self.bbox_pred = nn.Linear(in_features, 4 if class_agnostic else 4 * num_classes)
         self.box_weights = box_weights
+        self.class_layers = ("cls_score",) if class_agnostic else ("cls_score", "bbox_pred")
         init_normal_(self.cls_score, std=0.01)
         init_normal_(self.bbox_pred, std=0.001)
 
@@ -166,16 +174,17 @@ class ROIHeads(nn.Module):
         box_head: nn.Module,
         box_predictor: nn.Module,
         limits: DetectionLimits,
-        mask_pooler: ROIPooler | None = None,
-        mask_head: MaskHead | None = None,
+        mask_branch: tuple[ROIPooler, MaskHead] | None = None,
     ) -> None:
         super().__init__()
         self.box_pooler = box_pooler
         self.box_head = box_head
         self.box_predictor = box_predictor
         self.limits = limits
-        self.mask_pooler = mask_pooler
-        self.mask_head = mask_head
+        self.mask_pooler: ROIPooler | None = None
+        self.mask_head: MaskHead | None = None
+        if mask_branch is not None:
+            self.mask_pooler, self.mask_head = mask_branch
 
     def detect_boxes(self, features: dict[str, Tensor], proposals: list[Proposals]) -> list[Detections]:
         """Classify and refine the proposals of each image."""

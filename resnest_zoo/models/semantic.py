@@ -40,7 +40,7 @@ class SemSegFPNHead(nn.Module):
 
 
 def _scale_head(in_channels: int, conv_dim: int, upscale: int, norm: str) -> nn.Sequential:
-    """Convolutions at the even places, what follows each at the odd ones: ReLU and, to `upscale`, doubling."""
+    """Convolutions at the even places; behind each, ReLU and, until `upscale` is reached, doubling."""
     layers: list[nn.Module] = []
     for k in range(max(1, upscale.bit_length() - 1)):
         # The code that trained the published checkpoint knew "GN" here and, for any other name, built a

@@ -10,7 +10,7 @@ from typing import Any
 from resnest_zoo.categories import Categories
 from resnest_zoo.errors import ConfigError, RegistryError
 from resnest_zoo.hub import Artifact
-from resnest_zoo.registry.entry import Entry, Reported, suggest
+from resnest_zoo.zoo.entry import Entry, Reported, suggest
 
 
 def read_zoo(path: Path) -> list[Entry]:

@@ -120,6 +120,6 @@ def test_listing_imports_neither_torch_nor_the_network() -> None:
         "import sys; from resnest_zoo.registry import list_models; assert len(list_models()) == 21;"
         "print([name for name in ('torch', 'requests', 'tqdm', 'yaml', 'filelock') if name in sys.modules])"
     )
-    root = Path(registry.__file__).parents[2]
+    root = Path(registry.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,8 +1,8 @@
 """Every model of the zoo: where its config and weights are, and what was published about it.
 
-    entry      the record of one model
-    published  the 21 detectors and five ImageNet backbones, as data
-    zoo_file   entries written by users
+    zoo.entry      the record of one model
+    zoo.published  the 21 detectors and five ImageNet backbones, as data
+    zoo.zoo_file   entries written by users
 
 The files named in `RESNEST_ZOO_FILE` (separated as in `PATH`) are read at the first lookup. Building models
 is left to others: no torch in this room.
@@ -17,9 +17,9 @@ from threading import Lock
 
 from resnest_zoo.errors import RegistryError, UnknownModelError
 from resnest_zoo.hub import Artifact
-from resnest_zoo.registry.entry import TASKS, Entry, Reported, Task, suggest
-from resnest_zoo.registry.published import published_entries
-from resnest_zoo.registry.zoo_file import read_zoo
+from resnest_zoo.zoo.entry import TASKS, Entry, Reported, Task, suggest
+from resnest_zoo.zoo.published import published_entries
+from resnest_zoo.zoo.zoo_file import read_zoo
 
 __all__ = [
     "PUBLISHED",

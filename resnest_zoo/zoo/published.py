@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from resnest_zoo.categories import COCO, COCO_PANOPTIC
 from resnest_zoo.hub import Artifact
-from resnest_zoo.registry.entry import Entry, Reported, Task
+from resnest_zoo.zoo.entry import Entry, Reported, Task
 
 _PAGE = "https://github.com/chongruo/detectron2-ResNeSt"
 _BUCKET = "https://s3.us-west-1.wasabisys.com/resnest/detectron"

@@ -1,0 +1,89 @@
+"""Check what the zoo claims.
+
+    python -m benchmarks.verify --level golden --all
+    python -m benchmarks.verify --level golden 'mask_*' --golden-dir DIR
+
+Level `golden`: every stored output of the reference, recomputed in float64 (`golden` has the format and the
+tolerances). One line for each file with the largest difference of every kind; the exit code is 1 if any file
+fails or a named model has none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+
+from benchmarks import golden
+from resnest_zoo.errors import ZooError
+from resnest_zoo.registry import info
+
+_GOLDEN_DIR = Path(__file__).parents[1] / "tests" / "golden"
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _parse(argv)
+    files, problems = _select(args.golden_dir, args.names)
+    failed = len(problems)
+    for problem in problems:
+        print(f"FAIL  {problem}")
+    for path in files:
+        start = time.perf_counter()
+        outcome = golden.check(path, getattr(torch, args.dtype), args.device)
+        print(f"{outcome.line()}  {time.perf_counter() - start:.0f} s", flush=True)
+        for failure in outcome.failures:
+            print(f"      {failure}")
+        failed += not outcome.passed
+    print(f"{len(files)} golden files, {args.dtype} on {args.device}: {failed} failed")
+    return 1 if failed else 0
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.verify", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="models, or patterns such as 'mask_*'")
+    parser.add_argument("--all", action="store_true", help="every file of the folder")
+    parser.add_argument("--level", choices=["golden"], default="golden")
+    parser.add_argument("--golden-dir", type=Path, default=_GOLDEN_DIR, metavar="DIR")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=sorted(golden.TOLERANCES), default="float64")
+    args = parser.parse_args(argv)
+    if bool(args.names) == args.all:
+        parser.error("name some models, or say --all")
+    if not args.golden_dir.is_dir():
+        parser.error(f"--golden-dir: {args.golden_dir} is no folder")
+    return args
+
+
+def _select(folder: Path, patterns: list[str]) -> tuple[list[Path], list[str]]:
+    """The files to check, and a sentence for each pattern that has none and each file of no known model."""
+    problems, known = [], []
+    for path in sorted(folder.glob("*.npz")):
+        if ".losses." in path.name:
+            continue  # a training step: checked with the trainer
+        try:
+            info(_model_of(path))
+        except ZooError as error:
+            problems.append(f"{path.name}: {error}")
+        else:
+            known.append(path)
+    if not patterns:
+        return known, problems or ([] if known else [f"{folder}: no golden files"])
+    chosen = [p for p in known if any(fnmatchcase(_model_of(p), pattern) for pattern in patterns)]
+    missing = [
+        f"{pattern}: no golden file in {folder}"
+        for pattern in patterns
+        if not any(fnmatchcase(_model_of(p), pattern) for p in chosen)
+    ]
+    return chosen, missing
+
+
+def _model_of(path: Path) -> str:
+    return path.name.partition(".")[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""A name becomes verified bytes, the bytes a detector, the detector a predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from resnest_zoo import hub
+from resnest_zoo.categories import Categories
+from resnest_zoo.checkpoint import load_checkpoint
+from resnest_zoo.config import Config, load_config
+from resnest_zoo.errors import ConfigError, UnknownModelError
+from resnest_zoo.inference.predictor import PicturePredictor
+from resnest_zoo.models import GeneralizedRCNN, build_model
+from resnest_zoo.registry import Entry, info
+
+_NUM_CLASSES = "MODEL.ROI_HEADS.NUM_CLASSES"
+
+
+def fetch(name: str, *, progress: bool | None = None) -> Path:
+    """The verified file of an entry's weights, downloaded on first use.
+
+    Args:
+        name: name, alias or checkpoint URL of an entry, backbones included.
+        progress: show a progress bar; None shows one if stderr is a terminal.
+
+    Raises:
+        UnknownModelError: no such entry.
+        DownloadError: no source delivered the right bytes; see `resnest_zoo.hub.fetch`.
+    """
+    return hub.fetch(info(name).artifact, progress=progress)
+
+
+def get(
+    name: str,
+    *,
+    pretrained: bool = True,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    categories: Categories | Sequence[str] | None = None,
+    device: torch.device | str | None = None,
+    progress: bool | None = None,
+    overrides: Sequence[str] = (),
+) -> GeneralizedRCNN:
+    """Build a detector of the zoo, in evaluation mode.
+
+    Args:
+        name: name or alias of an entry, such as "mask_rcnn_resnest50".
+        pretrained: load the entry's published checkpoint; False leaves fresh random weights.
+        weights: load this checkpoint instead: a path, or an http(s) URL.
+        num_classes: build heads for this many classes. Where that differs from the checkpoint, all but the
+            class layers are loaded, and a warning names those.
+        categories: what the classes mean: `Categories`, or names in class order; sets `num_classes` too.
+        device: where to put the model; the CPU by default.
+        progress: show a progress bar on download; None shows one if stderr is a terminal.
+        overrides: config keys and values in turn, such as ["TEST.DETECTIONS_PER_IMAGE", "300"].
+
+    Returns:
+        The model. Call it with a list of RGB uint8 tensors (3, H, W); see `GeneralizedRCNN.forward`.
+
+    Raises:
+        UnknownModelError: no entry of that name, or it is a backbone, which detects nothing.
+        ConfigError: an override is wrong, or `categories` and `num_classes` contradict each other.
+        DownloadError: the checkpoint cannot be had.
+        CheckpointError: the checkpoint is unsafe, damaged or of another model.
+    """
+    entry = info(name)
+    if entry.config is None:
+        raise UnknownModelError(
+            f"{entry.name} is an ImageNet backbone that training starts from, not a detector; "
+            f"resnest_zoo.fetch({entry.name!r}) gives its file"
+        )
+    cfg, named = _with_classes(entry, overrides, num_classes, categories)
+    path = _checkpoint_path(entry, pretrained, weights, progress)
+    if path is None:
+        return build_model(cfg, named).to(_device(device))
+    # Where classes change, the checkpoint leaves layers to their fresh values; else it fills everything.
+    changes_classes = num_classes is not None or named != entry.categories
+    with torch.device("cpu" if changes_classes else "meta"):
+        model = build_model(cfg, named)
+    if not changes_classes:
+        model = model.to_empty(device="cpu")
+    load_checkpoint(model, path, replaceable=model.class_layers if changes_classes else ())
+    return model.to(_device(device))
+
+
+def _with_classes(
+    entry: Entry,
+    overrides: Sequence[str],
+    num_classes: int | None,
+    categories: Categories | Sequence[str] | None,
+) -> tuple[Config, Categories | None]:
+    """The entry's config with the right number of classes, and their names as far as anyone gave them."""
+    assert entry.config is not None
+    named = entry.categories
+    own = [_NUM_CLASSES, str(len(named.things))] if named else []
+    cfg = load_config(entry.config, [*own, *overrides])
+    if categories is not None:
+        named = categories if isinstance(categories, Categories) else Categories.named(tuple(categories))
+        if num_classes not in (None, len(named.things)):
+            raise ConfigError(f"num_classes is {num_classes}, but {len(named.things)} categories are named")
+        num_classes = len(named.things)
+    if num_classes is not None:
+        cfg = cfg.override({_NUM_CLASSES: num_classes})
+    count = cfg.model.roi_heads.num_classes
+    if named is not None and len(named.things) != count:
+        things = Categories.numbered(count)
+        named = Categories(things.things, things.thing_ids, named.stuff, named.stuff_ids)
+    return cfg, named
+
+
+def _checkpoint_path(
+    entry: Entry, pretrained: bool, weights: str | Path | None, progress: bool | None
+) -> Path | None:
+    if weights is None:
+        return hub.fetch(entry.artifact, progress=progress) if pretrained else None
+    if isinstance(weights, str) and weights.lower().startswith(("http://", "https://")):
+        return hub.fetch(hub.Artifact.from_url(weights), progress=progress)
+    return Path(weights).expanduser()
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    """A usable device.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    try:
+        chosen = torch.device("cpu" if device is None else device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {str(device)!r} cannot be used here: {reason}") from error
+    return chosen
+
+
+class Predictor(PicturePredictor):
+    """A detector that takes photographs and gives results that draw themselves.
+
+    >>> predict = Predictor("mask_rcnn_resnest50")
+    >>> predict("photo.jpg").plot().save("found.jpg")
+    """
+
+    def __init__(
+        self,
+        model: str | GeneralizedRCNN,
+        *,
+        score_threshold: float = 0.5,
+        tta: bool = False,
+        device: torch.device | str | None = None,
+        **options: object,
+    ) -> None:
+        """Build the model where a name is given.
+
+        Args:
+            model: name or alias of an entry, or a model already built.
+            score_threshold: detections below it are left out, 0-1.
+            tta: use the config's test-time augmentation; slow.
+            device: by default a GPU if there is one.
+            **options: further arguments of `get`, such as `weights` or `num_classes`.
+        """
+        if isinstance(model, str):
+            device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+            model = get(model, device=device, **options)  # type: ignore[arg-type]
+        super().__init__(model, score_threshold=score_threshold, tta=tta)

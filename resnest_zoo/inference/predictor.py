@@ -1,0 +1,137 @@
+"""Photographs in, results that draw themselves and write COCO JSON out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from resnest_zoo.errors import ConfigError, ZooError
+from resnest_zoo.inference.pictures import Picture, read_picture
+from resnest_zoo.inference.tta import TTA
+from resnest_zoo.inference.visualize import draw_instances, draw_panoptic
+from resnest_zoo.models import GeneralizedRCNN
+from resnest_zoo.structures import Instances
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One picture and what was found in it.
+
+    Attributes:
+        image: (3, H, W) uint8 RGB on the CPU, upright.
+        instances: in its pixels, on the CPU.
+    """
+
+    image: Tensor
+    instances: Instances
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    def plot(self) -> Image.Image:
+        """The picture with boxes, masks and labels, or with its panoptic segments, drawn in."""
+        picture = Image.fromarray(self.image.permute(1, 2, 0).contiguous().numpy())
+        draw = draw_instances if self.instances.panoptic is None else draw_panoptic
+        return draw(picture, self.instances)
+
+    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+        """The instances in COCO's result format.
+
+        Returns:
+            For each instance `image_id`, `category_id`, `bbox` as [x, y, width, height] in pixels, `score`,
+            and, where there are masks, `segmentation` as a compressed RLE.
+        """
+        found = self.instances
+        ids = found.categories.thing_ids
+        rows: list[dict[str, Any]] = []
+        for box, score, class_index in zip(
+            found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True
+        ):
+            x0, y0, x1, y1 = box
+            row = {"image_id": image_id, "category_id": ids[class_index], "bbox": [x0, y0, x1 - x0, y1 - y0]}
+            rows.append({**row, "score": score})
+        if found.masks is not None:
+            for row, mask in zip(rows, found.masks.numpy(), strict=True):
+                row["segmentation"] = _encode_mask(mask)
+        return rows
+
+    def to_coco_panoptic(self, image_id: int = 0) -> tuple[dict[str, Any], Image.Image]:
+        """The panoptic result in COCO's format.
+
+        Returns:
+            The annotation with `image_id` and `segments_info`, and the picture whose pixels hold segment ids
+            as R + 256 * G + 65536 * B.
+
+        Raises:
+            ZooError: the model is not panoptic, or it ran with test-time augmentation.
+        """
+        found, categories = self.instances.panoptic, self.instances.categories
+        if found is None:
+            raise ZooError(
+                "this prediction has no panoptic result; use a panoptic model without augmentation"
+            )
+        ids = found.segment_map.numpy()
+        pixels = np.stack([ids & 255, (ids >> 8) & 255, (ids >> 16) & 255], axis=2).astype(np.uint8)
+        segments = []
+        for segment in found.segments:
+            category_ids = categories.thing_ids if segment.is_thing else categories.stuff_ids
+            info = {"id": segment.id, "category_id": category_ids[segment.class_index], "area": segment.area}
+            segments.append({**info, "isthing": int(segment.is_thing)})
+        return {"image_id": image_id, "segments_info": segments}, Image.fromarray(pixels)
+
+
+def _encode_mask(mask: np.ndarray[Any, Any]) -> dict[str, Any]:
+    from pycocotools import mask as coco_mask
+
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+
+
+class PicturePredictor:
+    """A detector that reads pictures from wherever they are."""
+
+    def __init__(self, model: GeneralizedRCNN, *, score_threshold: float = 0.5, tta: bool = False) -> None:
+        """Wrap a model.
+
+        Args:
+            model: in evaluation mode, on the device it shall run on.
+            score_threshold: detections below it are left out, 0-1.
+            tta: use the test-time augmentation of the model's config.
+
+        Raises:
+            ConfigError: the threshold is outside 0-1.
+        """
+        if not 0 <= score_threshold <= 1:
+            raise ConfigError(f"score_threshold: expected a number from 0 to 1, got {score_threshold}")
+        self.model = model
+        self.score_threshold = score_threshold
+        self._detect = TTA(model) if tta else model
+
+    @overload
+    def __call__(self, pictures: Picture) -> Prediction: ...
+    @overload
+    def __call__(self, pictures: list[Picture]) -> list[Prediction]: ...
+
+    def __call__(self, pictures: Picture | list[Picture]) -> Prediction | list[Prediction]:
+        """Detect in one picture, or in each of a list.
+
+        Args:
+            pictures: see `read_picture` for what a picture may be.
+
+        Raises:
+            ImageError: a picture cannot be used.
+        """
+        if isinstance(pictures, list):
+            return self._predict([read_picture(picture) for picture in pictures])
+        return self._predict([read_picture(pictures)])[0]
+
+    def _predict(self, images: list[Tensor]) -> list[Prediction]:
+        found = self._detect(images)
+        return [
+            Prediction(image.cpu(), instances.above(self.score_threshold).to("cpu"))
+            for image, instances in zip(images, found, strict=True)
+        ]

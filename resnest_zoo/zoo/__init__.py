@@ -1,0 +1,1 @@
+"""What `registry` looks up: the record of a model, the published models, and users' zoo files."""
