@@ -55,11 +55,11 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused: it holds something other than plain tensors, or is damaged ({_first_line(error)}). "
-            "Convert a trusted file to safetensors with the tool that made it"
+            f"{path}: refused: it holds something other than plain tensors, or is damaged ({_reason(error)}). "
+            "If you trust it, convert it to safetensors with the tool that made it"
         ) from error
     except Exception as error:  # a damaged file makes the readers fail in many ways
-        raise CheckpointError(f"{path}: damaged or truncated: {_first_line(error)}") from error
+        raise CheckpointError(f"{path}: damaged or truncated: {_reason(error)}") from error
     return _tensors(path, content)
 
 
@@ -193,8 +193,11 @@ def _tensors(path: Path, content: object) -> dict[str, Tensor]:
     return state
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+def _reason(error: BaseException) -> str:
+    """The line that says what happened; torch opens with advice to read the file unsafely."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("Weights only load failed", "(1)", "(2)"))]
+    return lines[0][:300] if lines else type(error).__name__
 
 
 def load_checkpoint(

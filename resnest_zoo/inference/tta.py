@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from resnest_zoo.config import Augmentation
-from resnest_zoo.models.preprocess import check_image
 from resnest_zoo.models.rcnn import GeneralizedRCNN
 from resnest_zoo.models.roi_heads import select_detections
 from resnest_zoo.ops.resize import resize_image, shortest_edge_size
@@ -87,8 +86,11 @@ class TTA:
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Tensor]) -> list[Instances]:
-        """Detect in RGB uint8 (3, H, W) pictures of any sizes; one result for each, in its pixels."""
-        return [self._detect(check_image(image, i)) for i, image in enumerate(images)]
+        """Detect in RGB uint8 (3, H, W) pictures of any sizes; one result for each, in its pixels.
+
+        Raises what the model itself raises about pictures and training mode.
+        """
+        return [self._detect(image) for image in self.model.accept(images)]
 
     def _detect(self, image: Tensor) -> Instances:
         views = self._views(image)

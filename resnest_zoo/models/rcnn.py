@@ -90,13 +90,7 @@ class GeneralizedRCNN(nn.Module):
             ShapeError: pictures and `output_sizes` differ in number.
             ZooError: the model is in training mode.
         """
-        if self.training:
-            raise ZooError(
-                "the model is in training mode, where batch norms see the batch; call model.eval()"
-            )
-        if isinstance(images, Tensor) and images.dim() == 3:
-            raise ShapeError("expected a list of pictures, got one tensor (3, H, W); pass [image]")
-        checked = [check_image(image, i) for i, image in enumerate(images)]
+        checked = self.accept(images)
         sizes = [(i.shape[1], i.shape[2]) for i in checked] if output_sizes is None else list(output_sizes)
         if len(sizes) != len(checked):
             raise ShapeError(f"{len(checked)} images but {len(sizes)} output sizes")
@@ -107,6 +101,16 @@ class GeneralizedRCNN(nn.Module):
             group_results = self.infer(batch, [sizes[i] for i in group])
             results.update(zip(group, group_results, strict=True))
         return [results[i] for i in range(len(checked))]
+
+    def accept(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """The pictures of one call, checked. Raises what `forward` raises about them and about the mode."""
+        if self.training:
+            raise ZooError(
+                "the model is in training mode, where batch norms see the batch; call model.eval()"
+            )
+        if isinstance(images, Tensor) and images.dim() == 3:
+            raise ShapeError("expected a list of pictures, got one tensor (3, H, W); pass [image]")
+        return [check_image(image, i) for i, image in enumerate(images)]
 
     def _groups_of_one_size(self, images: list[Tensor]) -> list[list[int]]:
         """Indices of the pictures that are padded to the same size.

@@ -41,9 +41,13 @@ class ROIPooler:
     def __call__(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
         """Pool the boxes of each image, (R_i, 4), to (R, C, S, S) in the same order."""
         levels = [features[name] for name in self.in_features]
+        # ROIAlign reads out of bounds for NaN. Such rows keep their NaN elsewhere and are dropped at the end.
+        boxes = [b.nan_to_num(0.0, 0.0, 0.0) for b in boxes]
         rois = torch.cat([_with_index(i, b) for i, b in enumerate(boxes)]).to(levels[0].dtype)  # (R, 5)
         assigned = self._assign_levels(torch.cat(boxes))
-        pooled: Tensor = levels[0].new_zeros((len(rois), levels[0].shape[1], self.output_size, self.output_size))
+        pooled: Tensor = levels[0].new_zeros(
+            (len(rois), levels[0].shape[1], self.output_size, self.output_size)
+        )
         for index, (level, stride) in enumerate(zip(levels, self.strides, strict=True)):
             at = (assigned == index).nonzero().flatten()
             pooled[at] = roi_align(

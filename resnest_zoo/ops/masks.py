@@ -25,7 +25,7 @@ def paste_masks(mask_probs: Tensor, boxes: Tensor, image_size: tuple[int, int]) 
 
     Returns:
         (N, H, W) bool. A pixel belongs to the mask when the bilinear value at its centre is >= 0.5;
-        outside the mask's grid the value is 0.
+        outside the mask's grid the value is 0. Boxes may reach beyond the picture.
 
     Raises:
         ShapeError: the masks are not (N, M, M), or boxes and masks differ in number.
@@ -51,9 +51,12 @@ def paste_masks(mask_probs: Tensor, boxes: Tensor, image_size: tuple[int, int]) 
 
 def _covering_window(boxes: Tensor, image_size: tuple[int, int]) -> tuple[slice, slice]:
     """Rows and columns of the picture outside which no value can reach one half."""
-    low_x, low_y = (boxes[:, :2].amin(dim=0).floor() - 1).clamp(min=0).int().tolist()
-    high_x, high_y = (boxes[:, 2:].amax(dim=0).ceil() + 1).int().tolist()
-    return slice(low_y, min(high_y, image_size[0])), slice(low_x, min(high_x, image_size[1]))
+    height, width = image_size
+    low = (boxes[:, :2].amin(dim=0).floor() - 1).tolist()
+    high = (boxes[:, 2:].amax(dim=0).ceil() + 1).tolist()
+    (x0, x1), (y0, y1) = ((int(a), int(b)) for a, b in zip(low, high, strict=True))
+    x0, y0 = min(max(x0, 0), width), min(max(y0, 0), height)
+    return slice(y0, max(y0, min(y1, height))), slice(x0, max(x0, min(x1, width)))
 
 
 def _sampling_grid(boxes: Tensor, rows: slice, cols: slice) -> Tensor:
