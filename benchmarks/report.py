@@ -119,7 +119,7 @@ def _zoo_rows(entry: Entry) -> list[list[str]]:
 
 def chart(entries: list[Entry]) -> str:
     """Reported box AP against parameters, as SVG."""
-    width, height, left, bottom, top, right = 860, 470, 56, 48, 40, 130
+    width, height, left, bottom, top, right = 880, 470, 56, 48, 40, 150
     x_range, y_range = (35.0, 135.0), (38.0, 52.0)
 
     def at(millions: float, ap: float) -> tuple[float, float]:
@@ -153,7 +153,10 @@ def chart(entries: list[Entry]) -> str:
             f'stroke-width="2"><title>{entry.name}: {box:.2f}</title></circle>'
         )
         label = entry.backbone.replace("ResNeSt-", "S").replace("ResNet-", "R").replace("-DCNv2", " dcn")
-        lines.append(f'<text x="{x + 9:.1f}" y="{y + 4:.1f}" font-size="10" fill="#555">{label}</text>')
+        # The panoptic model stands close to its neighbour: its label goes to the left.
+        anchor, label_x = ("end", x - 9) if entry.reported[0].pq else ("start", x + 9)
+        text = f'text-anchor="{anchor}" font-size="10" fill="#555">{label}</text>'
+        lines.append(f'<text x="{label_x:.1f}" y="{y + 4:.1f}" {text}')
     for index, (method, colour) in enumerate(colours.items()):
         y = top + 30 + 22 * index
         lines.append(f'<circle cx="{width - right + 8}" cy="{y}" r="5" fill="{colour}"/>')
