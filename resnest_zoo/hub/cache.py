@@ -1,39 +1,25 @@
-"""Where files lie on disk, and whether they are the expected ones.
-
-A file appears under its own name only when it is whole: it is written under a hidden temporary name in the
-same folder and renamed at the end.
-"""
+"""Where files lie on disk, and whether they are the expected ones."""
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from resnest_zoo.hub.artifact import Artifact
-
-CHUNK = 1 << 20  # bytes read at once
-HEAD = 512  # bytes in which `looks_like_markup` decides
+from resnest_zoo.hub.part import CHUNK, HEAD
+from resnest_zoo.hub.pins import Pin, Stamp, stamp_of
+from resnest_zoo.hub.settings import read_settings
 
 
 def cache_dir() -> Path:
     """Return the folder of downloaded files; it need not exist yet.
 
-    `RESNEST_ZOO_CACHE` if set, else `resnest_zoo` in the platform's cache folder: `$XDG_CACHE_HOME` or
-    `~/.cache` on Linux, `~/Library/Caches` on macOS, `%LOCALAPPDATA%` on Windows.
+    `RESNEST_ZOO_CACHE`, or `cache` of the settings file, or `resnest_zoo` in the platform's cache folder:
+    `$XDG_CACHE_HOME` or `~/.cache` on Linux, `~/Library/Caches` on macOS, `%LOCALAPPDATA%` on Windows.
     """
-    if chosen := os.environ.get("RESNEST_ZOO_CACHE"):
-        return Path(chosen).expanduser().absolute()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "resnest_zoo"
+    return read_settings().cache
 
 
 def cached_path(artifact: Artifact) -> Path:
@@ -41,48 +27,79 @@ def cached_path(artifact: Artifact) -> Path:
     return cache_dir() / artifact.filename
 
 
-def find_fault(path: Path, artifact: Artifact) -> str | None:
-    """Say what is wrong with a file on disk.
+@dataclass(frozen=True)
+class Content:
+    """What the bytes of a file are.
 
-    Size and SHA-256 are compared as far as the artifact knows them. Without a known hash a page of HTML or
-    XML, which many hosts send instead of an error, is still told from a checkpoint.
+    Attributes:
+        head: the first of them.
+        size: their number.
+        sha256: of all of them.
+        stamp: of the file while it was read; None for bytes that are no file yet.
+    """
+
+    head: bytes
+    size: int
+    sha256: str
+    stamp: Stamp | None = None
+
+
+def read_content(path: Path) -> Content:
+    """Read and hash a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest, head, size = sha256(), b"", 0
+    stamp = stamp_of(path)
+    buffer = memoryview(bytearray(CHUNK))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+            if len(head) < HEAD:
+                head += bytes(buffer[: min(count, HEAD - len(head))])
+            size += count
+    return Content(head, size, digest.hexdigest(), stamp)
+
+
+def find_fault(path: Path, artifact: Artifact, pin: Pin | None = None) -> str | None:
+    """Say what is wrong with a file on disk. It is read whole.
 
     Returns:
         None if nothing is wrong, else the reason, such as "expected …, got …".
     """
-    from hashlib import sha256
-
-    digest = sha256()
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            head = file.read(HEAD)
-            if artifact.expected_sha256 is not None and artifact.size in (None, size):
-                digest.update(head)
-                while chunk := file.read(CHUNK):
-                    digest.update(chunk)
+        return content_fault(read_content(path), artifact, pin)
     except FileNotFoundError:
         return "it does not exist"
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
-    return bytes_fault(artifact, head, size, digest.hexdigest())
 
 
-def bytes_fault(artifact: Artifact, head: bytes, size: int, sha256: str) -> str | None:
-    """Say what is wrong with bytes already read: their first `HEAD`, their number, and their SHA-256.
+def content_fault(content: Content, artifact: Artifact, pin: Pin | None = None) -> str | None:
+    """Say what is wrong with bytes: size and SHA-256 as far as the artifact or its pin know them.
+
+    Without a known hash a page of HTML or XML, which many hosts send instead of an error, is still told from
+    a checkpoint.
 
     Returns:
         As `find_fault`.
     """
-    expected = artifact.expected_sha256
-    if size == 0:
+    if content.size == 0:
         return "expected a checkpoint, got an empty file"
-    if looks_like_markup(head):
+    if looks_like_markup(content.head):
         return "expected a checkpoint, got a page of HTML or XML"
-    if artifact.size not in (None, size):
-        return f"expected {artifact.size} bytes, got {size}"
-    if expected is not None and not sha256.startswith(expected):
-        return f"expected SHA-256 {expected}{'…' if len(expected) < len(sha256) else ''}, got {sha256}"
+    if artifact.size not in (None, content.size):
+        return f"expected {artifact.size} bytes, got {content.size}"
+    expected = artifact.expected_sha256
+    if expected is not None and not content.sha256.startswith(expected):
+        dots = "…" if len(expected) < len(content.sha256) else ""
+        return f"expected SHA-256 {expected}{dots}, got {content.sha256}"
+    if pin is not None and content.sha256 != pin.sha256:
+        return (
+            f"expected SHA-256 {pin.sha256}, pinned when the file first came ({pin.time}, {pin.source}), "
+            f"got {content.sha256}"
+        )
     return None
 
 
@@ -94,24 +111,6 @@ def looks_like_markup(head: bytes) -> bool:
     return re.match(rb"(\xef\xbb\xbf)?\s*<", head) is not None and b"\0" not in head
 
 
-@contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """Hold the right to write `target`, waiting while another process or thread has it.
-
-    The operating system gives the lock back when its holder dies. The empty lock file stays.
-    """
-    from filelock import FileLock
-
-    with FileLock(target.with_name(f".{target.name}.lock")):
-        yield
-
-
-@contextmanager
-def staged(target: Path) -> Iterator[Path]:
-    """Yield a fresh path beside `target`; move what was written there into place, on any error remove it."""
-    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
-    try:
-        yield part
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+def public_address(source: str) -> str:
+    """The address without a user name and password, for logs and messages."""
+    return re.sub(r"(?<=://)[^/@\s]*@", "", source)

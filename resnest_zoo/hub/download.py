@@ -1,254 +1,332 @@
 """From an `Artifact` to a verified file on this machine.
 
-Sources are asked in order: a file known to lie on this machine, the cache, the mirrors of
-`RESNEST_ZOO_MIRROR`, the artifact's own URLs. Whatever the source, the bytes are hashed as they arrive, and
-only a whole and right file appears in the cache.
-
-Environment:
-    RESNEST_ZOO_MIRROR: comma-separated mirrors, each an http(s):// or file:// address of a folder, or a
-        folder's path. A mirror holds the files under their plain names.
-    RESNEST_ZOO_OFFLINE: if set to anything but 0, false, no or off, no request is made.
+Asked in order: a file the user names, our cache, other programs' caches, mirrors, the artifact's own
+addresses. Whatever the source, the bytes are hashed as they arrive, and only a whole and right file appears
+in the cache under its name. The first arrival is pinned, see `pins`.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
-import re
+import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from resnest_zoo.errors import ConfigError, DownloadError, IntegrityError
+from resnest_zoo.errors import DownloadError, IntegrityError
 from resnest_zoo.hub.artifact import Artifact
-from resnest_zoo.hub.cache import CHUNK, HEAD, bytes_fault, cached_path, find_fault, locked, staged
-
-if TYPE_CHECKING:
-    import requests
-    from tqdm import tqdm
+from resnest_zoo.hub.cache import Content, content_fault, find_fault, read_content
+from resnest_zoo.hub.decision import Action, DiskState, decide
+from resnest_zoo.hub.lockfile import with_locked_hash
+from resnest_zoo.hub.part import CHUNK, Part, leftovers
+from resnest_zoo.hub.pins import Pin, now, read_pins, stamp_of, write_pin
+from resnest_zoo.hub.settings import Settings, read_settings
+from resnest_zoo.hub.sources import Source, fetch_from_hf, find_copies, find_sources
+from resnest_zoo.hub.transfer import receive_http
 
 logger = logging.getLogger(__name__)
 
-_TIMEOUT = (10.0, 60.0)  # seconds: to connect, and between two arrivals of data
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def fetch(artifact: Artifact, *, progress: bool | None = None) -> Path:
-    """Return the path of the artifact's file, downloading it when it is not on this machine.
+    """Return the path of the artifact's file, bringing it to this machine first if need be.
 
-    A file in the cache is hashed again before it is returned, when its hash is known; a damaged one is
-    downloaded afresh and replaced.
+    A cached file whose size and time are those of its pin is returned at once; any other is hashed again.
+    A damaged one is replaced.
 
     Args:
         artifact: which file.
         progress: show a progress bar; None shows one if stderr is a terminal.
 
     Returns:
-        A file that is whole and, as far as the artifact knows hash and size, right.
+        A file that is whole and, as far as hash, size or pin are known, right.
 
     Raises:
         IntegrityError: a source delivered other bytes than expected and no other source the right ones.
         DownloadError: no source delivered the file, or it could not be written. The message lists every
             source with its reason and says how to place the file by hand.
-        ConfigError: `RESNEST_ZOO_MIRROR` names something that cannot be a mirror.
+        ConfigError: a mirror or the settings file is malformed.
     """
     if artifact.path is not None:
         if fault := find_fault(artifact.path, artifact):
             kind = IntegrityError if artifact.path.exists() else DownloadError
             raise kind(f"{artifact.path}, the file of this entry, cannot be used: {fault}")
         return artifact.path
-    if artifact.expected_sha256 is None:
-        _warn_unverified(artifact.filename)
-    target = cached_path(artifact)
-    if find_fault(target, artifact) is None:
+    settings = read_settings()
+    target = settings.cache / artifact.filename
+    artifact = with_locked_hash(artifact)
+    pin = read_pins(settings.cache).get(artifact.filename)
+    if pin is not None and pin.stamp == stamp_of(target) and _pin_agrees(pin, artifact):
         return target
-    sources = _sources(artifact)
-    if not sources:
-        raise _failure(artifact, target, {})
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(target):
-            if fault := find_fault(target, artifact):  # else another process has just brought it
-                if target.exists():
-                    logger.warning("cached file %s: %s; fetching it again", target, fault)
-                _download(artifact, sources, target, progress)
+        with _locked(target) as writable:
+            return _Fetch(artifact, target, settings, pin, writable, progress).run()
     except DownloadError:
         raise
     except OSError as error:
-        raise DownloadError(
-            f"{target} cannot be written: {error}. RESNEST_ZOO_CACHE chooses another folder."
-        ) from error
-    return target
+        raise DownloadError(_cannot_write(target, error)) from error
 
 
-def _sources(artifact: Artifact) -> list[str]:
-    """Addresses and paths to ask, in order; only paths when offline."""
-    mirrors = [entry.strip() for entry in os.environ.get("RESNEST_ZOO_MIRROR", "").split(",")]
-    sources = [_in_mirror(mirror, artifact.filename) for mirror in mirrors if mirror]
-    sources += artifact.urls
-    return [source for source in sources if not (_is_offline() and _is_http(source))]
+def _pin_agrees(pin: Pin, artifact: Artifact) -> bool:
+    return pin.sha256.startswith(artifact.expected_sha256 or "") and artifact.size in (None, pin.size)
 
 
-def _in_mirror(mirror: str, filename: str) -> str:
-    if _is_http(mirror):
-        from urllib.parse import quote
-
-        return f"{mirror.rstrip('/')}/{quote(filename)}"
-    if mirror.lower().startswith("file://"):
-        from urllib.request import url2pathname
-
-        return str(Path(url2pathname(mirror[len("file://") :])) / filename)
-    if "://" in mirror:
-        raise ConfigError(
-            f"RESNEST_ZOO_MIRROR: {_public(mirror)!r} cannot be a mirror; "
-            "expected http(s)://host/path, file:///path or a folder, separated by commas"
-        )
-    return str(Path(mirror).expanduser() / filename)
+def _cannot_write(target: Path, error: OSError) -> str:
+    advice = "RESNEST_ZOO_CACHE chooses another folder."
+    if error.errno in _FULL:
+        advice = "The disk or your quota is full: free some space. " + advice
+    return f"{target} cannot be written: {error.strerror or error}. {advice}"
 
 
-def _is_http(source: str) -> bool:
-    return source.lower().startswith(("http://", "https://"))
+@contextmanager
+def _locked(target: Path) -> Iterator[bool]:
+    """Hold the right to write `target`, waiting while another process or thread has it.
 
+    The operating system gives the lock back when its holder dies. The empty lock file stays.
 
-def _is_offline() -> bool:
-    return os.environ.get("RESNEST_ZOO_OFFLINE", "").lower() not in ("", "0", "false", "no", "off")
-
-
-def _public(source: str) -> str:
-    """The source without a user name and password, for logs and messages."""
-    return re.sub(r"(?<=://)[^/\s]*@", "", source)
-
-
-def _download(artifact: Artifact, sources: list[str], target: Path, progress: bool | None) -> None:
-    """Put the first right file any source delivers at `target`."""
-    failures: dict[str, DownloadError] = {}
-    for source in sources:
-        try:
-            with staged(target) as part:
-                _receive(source, artifact, part, progress)
-        except DownloadError as error:
-            logger.warning("%s: %s", _public(source), error)
-            failures[source] = error
-        else:
-            return
-    raise _failure(artifact, target, failures)
-
-
-def _receive(source: str, artifact: Artifact, part: Path, progress: bool | None) -> None:
-    """Write the bytes of one source to `part`, and check them.
+    Yields:
+        Whether the folder can be written at all; if not, nothing is locked.
 
     Raises:
-        DownloadError: the source failed; IntegrityError, if what it delivered is wrong.
-        OSError: `part` cannot be written, which no other source would change.
+        OSError: the folder is not there and cannot be made.
     """
-    from hashlib import sha256
+    from filelock import FileLock
 
-    digest, head, size = sha256(), b"", 0
-    opened = _open_http(source) if _is_http(source) else _open_file(source)
-    with opened as (total, chunks), part.open("xb") as file, _bar(artifact, total, progress) as bar:
-        if None not in (total, artifact.size) and total != artifact.size:
-            raise IntegrityError(f"expected {artifact.size} bytes, got {total}")
-        for chunk in chunks:
-            file.write(chunk)
-            digest.update(chunk)
-            head += chunk[: HEAD - len(head)]
-            size += len(chunk)
-            bar.update(len(chunk))
-    if total not in (None, size):
-        raise DownloadError(f"cut off after {size} of {total} bytes")
-    if fault := bytes_fault(artifact, head, size, digest.hexdigest()):
-        raise IntegrityError(fault)
-
-
-_Opened = tuple[int | None, Iterator[bytes]]  # number of bytes if known, and the bytes in pieces
-
-
-@contextmanager
-def _open_http(url: str) -> Iterator[_Opened]:
-    import requests
-
+    if target.parent.is_dir() and not os.access(target.parent, os.W_OK):
+        yield False
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
     try:
-        with requests.get(
-            url,
-            stream=True,
-            timeout=_TIMEOUT,
-            headers={"User-Agent": "resnest_zoo", "Accept-Encoding": "identity"},
-            hooks={"response": _refuse_downgrade},
-        ) as response:
-            if response.status_code != requests.codes.ok:
-                raise DownloadError(f"HTTP {response.status_code} {response.reason}")
-            if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-                raise IntegrityError("expected a checkpoint, got a page of HTML")
-            length = response.headers.get("Content-Length", "")
-            known = length.isdigit() and "Content-Encoding" not in response.headers
-            yield int(length) if known else None, response.iter_content(CHUNK)
-    except requests.RequestException as error:
-        cause = getattr(error.args[0] if error.args else None, "reason", error)  # without urllib3's wrapping
-        raise DownloadError(f"{type(error).__name__}: {_public(str(cause))}") from error
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        yield False
+        return
+    with lock:
+        lock.release()  # `with` took it a second time
+        yield True
 
 
-def _refuse_downgrade(response: requests.Response, **_: Any) -> None:
-    """Stop a redirect that would leave https: anyone on the way could then change the bytes."""
-    from urllib.parse import urljoin
+@dataclass
+class _Fetch:
+    """One file on its way; the caller holds its lock."""
 
-    if response.is_redirect and response.url.lower().startswith("https:"):
-        goal = urljoin(response.url, response.headers["Location"])
-        if not goal.lower().startswith("https:"):
-            response.close()
-            raise DownloadError(f"redirects from https to {_public(goal)}, which is refused")
+    artifact: Artifact
+    target: Path
+    settings: Settings
+    pin: Pin | None
+    writable: bool
+    progress: bool | None
+    failures: dict[Source, DownloadError] = field(default_factory=dict)
+
+    def run(self) -> Path:
+        # Another process may have brought it while we waited for the lock.
+        self.pin = read_pins(self.target.parent).get(self.target.name)
+        content, fault = self._inspect()
+        if fault is not None and content is not None:
+            logger.warning("cached file %s: %s; fetching it again", self.target, fault)
+        sources = find_sources(self.artifact, self.settings)
+        copies = [] if fault is None else [c for c in find_copies(self.artifact) if self._fault_of(c) is None]
+        partial = max((path.stat().st_size for path in leftovers(self.target)), default=0)
+        decision = decide(
+            DiskState(fault, len(copies), partial, self.writable, len(sources), self.settings.offline)
+        )
+        if decision.action is Action.REFUSE:
+            raise self._failure(decision.reason, damaged=content is not None)
+        if decision.action is Action.USE:
+            assert content is not None
+            self._pin(content, "a file that lay in the cache")
+        elif decision.action is Action.ADOPT:
+            self._adopt(copies[0])
+        else:
+            self._download(sources, damaged=content is not None)
+        return self.target
+
+    def _inspect(self) -> tuple[Content | None, str | None]:
+        """The cached file's content if it is there, and what is wrong with it."""
+        try:
+            content = read_content(self.target)
+        except FileNotFoundError:
+            return None, "it does not exist"
+        except OSError as error:
+            return None, f"it cannot be read: {error.strerror}"
+        return content, content_fault(content, self.artifact, self.pin)
+
+    def _fault_of(self, path: Path) -> str | None:
+        return find_fault(path, self.artifact, self.pin)
+
+    def _pin(self, content: Content, source: str) -> None:
+        """Pin a first arrival, refresh the stamp of a known one."""
+        if not self.writable:
+            return
+        if self.artifact.expected_sha256 is None and self.pin is None:
+            _warn_unverified(self.artifact.filename, content.sha256)
+        stamp = content.stamp or stamp_of(self.target)
+        if self.pin is not None and self.pin.sha256 == content.sha256:
+            new = replace(self.pin, stamp=stamp)
+        else:
+            new = Pin(content.sha256, content.size, source, now(), stamp)
+        if new != self.pin:
+            write_pin(self.target.parent, self.target.name, new)
+
+    def _adopt(self, copy: Path) -> None:
+        """Take over another program's file without a second copy on the disk where that is possible."""
+        part = self.target.with_name(f".{self.target.name}.adopted.part")
+        part.unlink(missing_ok=True)
+        try:
+            try:
+                os.link(copy, part)
+            except OSError:
+                shutil.copyfile(copy, part)
+            content = read_content(part)
+            if fault := content_fault(content, self.artifact, self.pin):
+                raise IntegrityError(f"{copy} changed while it was adopted: {fault}")
+            part.replace(self.target)
+        finally:
+            part.unlink(missing_ok=True)
+        self._pin(content, str(copy))
+
+    def _download(self, sources: list[Source], *, damaged: bool) -> None:
+        """Put the first right file any source delivers in place."""
+        with Part(self.target) as part:
+            for source in sources:
+                try:
+                    content = self._receive(source, part)
+                except DownloadError as error:
+                    logger.warning("%s: %s", source, error)
+                    self.failures[source] = error
+                    if isinstance(error, IntegrityError):
+                        part.restart()
+                except OSError as error:
+                    if error.errno in _FULL:
+                        part.discard()
+                    raise
+                else:
+                    part.finish()
+                    self._pin(replace(content, stamp=stamp_of(self.target)), str(source))
+                    return
+        raise self._failure("", damaged=damaged)
+
+    def _receive(self, source: Source, part: Part) -> Content:
+        """Bring the whole file into `part` and check it."""
+        resumed = part.size > 0
+        content = self._receive_once(source, part)
+        fault = content_fault(content, self.artifact, self.pin)
+        if fault and resumed:
+            # Either end may have changed its file between two attempts: once more from the start.
+            logger.info("%s: after resuming, %s; starting over", source, fault)
+            part.restart()
+            content = self._receive_once(source, part)
+            fault = content_fault(content, self.artifact, self.pin)
+        if fault:
+            raise IntegrityError(fault)
+        return content
+
+    def _receive_once(self, source: Source, part: Part) -> Content:
+        hash_known = self.artifact.expected_sha256 is not None or self.pin is not None
+        with _Bar(self.artifact, part, self.progress) as bar:
+            if source.kind == "http":
+                receive_http(source.address, part, hash_known=hash_known, on_bytes=bar.show)
+            elif source.kind == "hf":
+                folder = self.target.parent / ".hf"
+                try:
+                    _copy_file(fetch_from_hf(source, folder), part, bar)
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
+            else:
+                _copy_file(Path(source.address), part, bar)
+        return Content(part.head, part.size, part.digest.hexdigest())
+
+    def _failure(self, reason: str, *, damaged: bool) -> DownloadError:
+        """One error for all sources, with what to do by hand."""
+        artifact = self.artifact
+        lines = [f"{artifact.filename} could not be fetched{f': {reason}' if reason else ''}."]
+        lines += [f"  {source}: {error}" for source, error in self.failures.items()]
+        if damaged:
+            lines.append(f"  The copy in the cache cannot be used either: {self._fault_of(self.target)}")
+        expected = artifact.expected_sha256
+        if artifact.sha256 is None and expected is not None:
+            expected = f"begins with {expected}"
+        if artifact.sha256 is None and self.pin is not None:
+            expected = self.pin.sha256
+        lines += [
+            "Get the file by hand:",
+            *(f"  address  {Source('http', url)}" for url in artifact.urls),
+            f"  save as  {self.target}",
+            f"  SHA-256  {expected or 'not known; compare the file with a copy you trust'}",
+            f"or import a copy: resnest-zoo import FILE {artifact.filename}",
+            "or set RESNEST_ZOO_MIRROR to an address or folder that has it.",
+        ]
+        wrong = damaged or any(isinstance(error, IntegrityError) for error in self.failures.values())
+        return (IntegrityError if wrong else DownloadError)("\n".join(lines))
 
 
-@contextmanager
-def _open_file(path: str) -> Iterator[_Opened]:
+def _copy_file(path: Path, part: Part, bar: _Bar) -> None:
+    """Copy a file on this machine into `part`."""
+    part.restart()
     try:
-        file = Path(path).open("rb")  # noqa: SIM115 - closed below; errors of the `with` body are not ours
+        file = path.open("rb")
     except OSError as error:
         raise DownloadError(str(error.strerror)) from error
     with file:
-        yield os.fstat(file.fileno()).st_size, iter(lambda: file.read(CHUNK), b"")
+        total = os.fstat(file.fileno()).st_size
+        bar.show(0, total)
+        while True:
+            try:
+                chunk = file.read(CHUNK)
+            except OSError as error:
+                raise DownloadError(str(error.strerror)) from error
+            if not chunk:
+                break
+            part.write(chunk)
+            bar.show(part.size, total)
 
 
-def _bar(artifact: Artifact, total: int | None, progress: bool | None) -> AbstractContextManager[tqdm[Any]]:
-    from tqdm import tqdm
+class _Bar:
+    """A progress bar over one transfer; it also refuses a transfer for which the disk has no room."""
 
-    return tqdm(
-        desc=artifact.filename,
-        total=total,
-        unit="B",
-        unit_scale=True,
-        disable=None if progress is None else not progress,
-    )
+    def __init__(self, artifact: Artifact, part: Part, progress: bool | None) -> None:
+        from tqdm import tqdm
+
+        self.part = part
+        self.checked = False
+        self.bar: tqdm[Any] = tqdm(
+            desc=artifact.filename,
+            unit="B",
+            unit_scale=True,
+            disable=None if progress is None else not progress,
+        )
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def show(self, size: int, total: int | None) -> None:
+        """Set the bar to `size` of `total` bytes, resumed ones included."""
+        if not self.checked and total is not None:
+            self.checked = True
+            self.bar.total = total
+            free = shutil.disk_usage(self.part.path.parent).free
+            if total - size > free:
+                raise OSError(errno.ENOSPC, f"{total - size:,} bytes to come, {free:,} bytes free")
+        self.bar.update(size - self.bar.n)
 
 
 @cache
-def _warn_unverified(filename: str) -> None:
+def _warn_unverified(filename: str, sha256: str) -> None:
     """Warn once per process and file."""
-    logger.warning("%s: no SHA-256 of it is known, so nobody can verify its bytes", filename)
-
-
-def _failure(artifact: Artifact, target: Path, failures: dict[str, DownloadError]) -> DownloadError:
-    """One error for all sources, with what to do by hand."""
-    lines = [f"{artifact.filename} could not be fetched."]
-    lines += [f"  {_public(source)}: {error}" for source, error in failures.items()]
-    if _is_offline():
-        lines.append("  RESNEST_ZOO_OFFLINE is set: no request was made.")
-    elif not failures:
-        lines.append("  It has no address, and RESNEST_ZOO_MIRROR names no mirror.")
-    damaged = target.exists()
-    if damaged:
-        lines.append(f"  The copy in the cache cannot be used either: {find_fault(target, artifact)}")
-    expected = artifact.expected_sha256
-    if expected is None:
-        expected = "not known; compare the file with a copy you trust"
-    elif artifact.sha256 is None:
-        expected = f"begins with {expected}"
-    lines += [
-        "Get the file by hand:",
-        *(f"  address  {_public(url)}" for url in artifact.urls),
-        f"  save as  {target}",
-        f"  SHA-256  {expected}",
-        "or set RESNEST_ZOO_MIRROR to an address or folder that has it.",
-    ]
-    wrong_bytes = damaged or any(isinstance(error, IntegrityError) for error in failures.values())
-    return (IntegrityError if wrong_bytes else DownloadError)("\n".join(lines))
+    logger.warning(
+        "%s: no SHA-256 of it is published, so nobody can verify this first arrival; it is pinned as %s",
+        filename,
+        sha256,
+    )

@@ -1,0 +1,118 @@
+"""Trust on first use: what each file was when it first arrived, kept in `pins.json` of the cache.
+
+A pin holds the full SHA-256, so that a file published with eight digits or none is checked in full from its
+second arrival on. It also holds the file's stamp (size and modification time): while that is unchanged a
+cache hit needs no hashing.
+
+The pin file guards against other bytes from a source and against damage on the disk, not against somebody who
+can write into the cache.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_FILE = "pins.json"
+
+Stamp = tuple[int, int]  # bytes, modification time in ns; compared for equality only, so clocks may jump
+
+
+@dataclass(frozen=True)
+class Pin:
+    """The first arrival of a file.
+
+    Attributes:
+        sha256: all 64 digits.
+        size: bytes.
+        source: where it came from, without passwords.
+        time: when, UTC, ISO 8601.
+        stamp: of the file in the cache when it was last hashed.
+    """
+
+    sha256: str
+    size: int
+    source: str
+    time: str
+    stamp: Stamp | None = None
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """The stamp of a file; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def read_pins(cache: Path) -> dict[str, Pin]:
+    """The pins of a cache; none if it has no pin file or the file is damaged."""
+    path = cache / _FILE
+    try:
+        return _load(path)
+    except ValueError as error:
+        logger.warning("%s is damaged and ignored (%s); files are hashed and pinned afresh", path, error)
+        return {}
+
+
+def _load(path: Path) -> dict[str, Pin]:
+    """Raises ValueError for a damaged file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    try:
+        return {name: _parse(row) for name, row in json.loads(text)["files"].items()}
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _parse(row: dict[str, object]) -> Pin:
+    sha256, size, stamp = row["sha256"], row["size"], row["stamp"]
+    if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256) or not isinstance(size, int):
+        raise ValueError("no SHA-256 or size")
+    if not (stamp is None or (isinstance(stamp, list) and [type(n) for n in stamp] == [int, int])):
+        raise ValueError("no stamp")
+    known = None if stamp is None else (stamp[0], stamp[1])
+    return Pin(sha256, size, str(row["source"]), str(row["time"]), known)
+
+
+def write_pin(cache: Path, name: str, pin: Pin | None) -> None:
+    """Set or, with None, remove the pin of a file. Other processes' pins are kept.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    from filelock import FileLock
+
+    path = cache / _FILE
+    with FileLock(cache / f".{_FILE}.lock"):
+        try:
+            pins = _load(path)
+        except ValueError:
+            path.replace(cache / f"{_FILE}.damaged")
+            pins = {}
+        if pin is None:
+            pins.pop(name, None)
+        else:
+            pins[name] = pin
+        rows = {key: asdict(value) for key, value in sorted(pins.items())}
+        part = cache / f".{_FILE}.part"
+        try:
+            part.write_text(json.dumps({"files": rows}, indent=1), encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def now() -> str:
+    """The time as pins state it."""
+    from datetime import datetime, timezone
+
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

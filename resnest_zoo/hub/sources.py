@@ -1,0 +1,110 @@
+"""Where a file may come from, in order: other programs' caches, mirrors, its own addresses."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from resnest_zoo.errors import ConfigError, DownloadError
+from resnest_zoo.hub.artifact import Artifact
+from resnest_zoo.hub.cache import public_address
+from resnest_zoo.hub.settings import Settings
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place a file may come from.
+
+    Attributes:
+        kind: "http", "file" or "hf" (a Hugging Face repository).
+        address: URL, path, or `org/repo[@revision]`.
+        filename: for "hf", the file in the repository.
+    """
+
+    kind: str
+    address: str
+    filename: str = ""
+
+    def __str__(self) -> str:
+        if self.kind == "hf":
+            return f"hf://{self.address}/{self.filename}"
+        return public_address(self.address)
+
+
+def find_sources(artifact: Artifact, settings: Settings) -> list[Source]:
+    """Mirrors, then the artifact's own addresses; when offline only what needs no request.
+
+    Raises:
+        ConfigError: a mirror cannot be one.
+    """
+    sources = [_in_mirror(mirror, artifact.filename) for mirror in settings.mirrors]
+    sources += [Source("http", url) for url in artifact.urls]
+    return [source for source in sources if source.kind == "file" or not settings.offline]
+
+
+def _in_mirror(mirror: str, filename: str) -> Source:
+    from urllib.parse import quote
+    from urllib.request import url2pathname
+
+    scheme, separator, rest = mirror.partition("://")
+    scheme = scheme.lower() if separator else ""
+    if scheme in ("http", "https"):
+        return Source("http", f"{mirror.rstrip('/')}/{quote(filename)}")
+    if scheme == "hf" and rest.rstrip("/").count("/") == 1:
+        return Source("hf", rest.rstrip("/"), filename)
+    if scheme == "file":
+        return Source("file", str(Path(url2pathname(rest)) / filename))
+    if not separator:
+        return Source("file", str(Path(mirror).expanduser() / filename))
+    raise ConfigError(
+        f"{public_address(mirror)!r} cannot be a mirror; expected http(s)://host/path, file:///path, a folder "
+        "or hf://organisation/repository[@revision]"
+    )
+
+
+def find_copies(artifact: Artifact) -> list[Path]:
+    """Files of other programs that may be this one: the caches of torch.hub, fvcore and iopath.
+
+    Only an artifact with a known hash has any: nothing else could tell whether such a copy is right.
+    """
+    from urllib.parse import unquote, urlsplit
+
+    if artifact.expected_sha256 is None:
+        return []
+    torch_home = os.environ.get("TORCH_HOME") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "torch"
+    )
+    candidates = [Path(torch_home, "hub", "checkpoints", artifact.filename)]
+    roots = [os.environ.get("FVCORE_CACHE"), "~/.torch/fvcore_cache", "~/.torch/iopath_cache"]
+    for root in filter(None, roots):
+        for url in artifact.urls:
+            path = Path(unquote(urlsplit(url).path).lstrip("/"))
+            if ".." not in path.parts:
+                candidates.append(Path(root) / path)
+    found = dict.fromkeys(path.expanduser() for path in candidates)
+    return [path for path in found if path.is_file()]
+
+
+def fetch_from_hf(source: Source, folder: Path) -> Path:
+    """Bring a file out of a Hugging Face repository into `folder` and return its path there.
+
+    Raises:
+        DownloadError: the repository does not deliver it.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repository, _, revision = source.address.partition("@")
+    try:
+        return Path(
+            hf_hub_download(
+                repository,
+                source.filename,
+                revision=revision or None,
+                local_dir=folder,
+                endpoint=os.environ.get("HF_ENDPOINT"),
+            )
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
+        raise DownloadError(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
