@@ -113,4 +113,4 @@ def looks_like_markup(head: bytes) -> bool:
 
 def public_address(source: str) -> str:
     """The address without a user name and password, for logs and messages."""
-    return re.sub(r"(?<=://)[^/@\s]*@", "", source)
+    return re.sub(r"(?<=://)[^/\s]*@", "", source)

@@ -130,6 +130,9 @@ class _Fetch:
     def run(self) -> Path:
         # Another process may have brought it while we waited for the lock.
         self.pin = read_pins(self.target.parent).get(self.target.name)
+        if self.pin is not None and not _pin_agrees(self.pin, self.artifact):
+            logger.warning("%s: its pin contradicts what is published of it and is dropped", self.target.name)
+            self.pin = None
         content, fault = self._inspect()
         if fault is not None and content is not None:
             logger.warning("cached file %s: %s; fetching it again", self.target, fault)

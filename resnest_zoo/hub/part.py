@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -42,7 +43,7 @@ class Origin:
 
 
 class Part:
-    """The unfinished file of one target. A context manager: leaving it closes the file and keeps the bytes."""
+    """The unfinished file of one target. As a context manager it closes the file and keeps the bytes."""
 
     def __init__(self, target: Path) -> None:
         """Take over what a dead process left, or start empty. The caller holds the target's lock.
@@ -124,14 +125,11 @@ class Part:
 def leftovers(target: Path) -> list[Path]:
     """Unfinished files of `target`."""
     try:
-        names = os.listdir(target.parent)
+        names = [path.name for path in target.parent.iterdir()]
     except OSError:
         return []
-    start, end = f".{target.name}.", ".part"
-    own = (
-        n for n in names if n.startswith(start) and n.endswith(end) and len(n) == len(start) + 8 + len(end)
-    )
-    return [target.with_name(name) for name in own]
+    own = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.part")
+    return [target.with_name(name) for name in names if own.fullmatch(name)]
 
 
 def _origin_path(part: Path) -> Path:

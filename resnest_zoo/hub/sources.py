@@ -58,8 +58,8 @@ def _in_mirror(mirror: str, filename: str) -> Source:
     if not separator:
         return Source("file", str(Path(mirror).expanduser() / filename))
     raise ConfigError(
-        f"{public_address(mirror)!r} cannot be a mirror; expected http(s)://host/path, file:///path, a folder "
-        "or hf://organisation/repository[@revision]"
+        f"{public_address(mirror)!r} cannot be a mirror; expected http(s)://host/path, file:///path, "
+        "a folder or hf://organisation/repository[@revision]"
     )
 
 
@@ -72,10 +72,9 @@ def find_copies(artifact: Artifact) -> list[Path]:
 
     if artifact.expected_sha256 is None:
         return []
-    torch_home = os.environ.get("TORCH_HOME") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "torch"
-    )
-    candidates = [Path(torch_home, "hub", "checkpoints", artifact.filename)]
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    torch_home = Path(os.environ.get("TORCH_HOME") or caches / "torch")
+    candidates = [torch_home / "hub" / "checkpoints" / artifact.filename]
     roots = [os.environ.get("FVCORE_CACHE"), "~/.torch/fvcore_cache", "~/.torch/iopath_cache"]
     for root in filter(None, roots):
         for url in artifact.urls:

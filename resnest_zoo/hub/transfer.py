@@ -55,11 +55,12 @@ def receive_http(
         DownloadError: the source does not deliver. IntegrityError: it delivers something else.
         OSError: the part cannot be written.
     """
-    session = _session()
-    with session:
+    if part.size and part.origin and part.origin.url == url and part.size == part.origin.total:
+        return  # whole already: its process died before it could check it
+    with _session() as session:
         for attempt in range(_ATTEMPTS):
             try:
-                return _request(session, url, part, hash_known, on_bytes)
+                _request(session, url, part, hash_known, on_bytes)
             except _PassingError as error:
                 if attempt + 1 == _ATTEMPTS:
                     raise DownloadError(f"{error}; gave up after {_ATTEMPTS} attempts") from error
@@ -68,12 +69,14 @@ def receive_http(
                     raise DownloadError(f"{error}; it asks to wait {pause:.0f} s") from error
                 logger.info("%s: %s; trying again in %.1f s", public_address(url), error, pause)
                 _sleep(pause)
-    raise AssertionError("unreachable")
+            else:
+                return
 
 
 def _pause(attempt: int) -> float:
     """Doubling, with jitter, so that many clients do not come back together."""
-    return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+    pause: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
+    return pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
 def _sleep(seconds: float) -> None:
@@ -116,6 +119,8 @@ def _request(
             part.restart()  # the file is shorter than what we have: not ours
             raise _PassingError("HTTP 416: the range it was asked for is not in its file", pause=0.0)
         _check_status(response)
+        if response.status_code == 206 and not headers:
+            raise DownloadError("HTTP 206: it sent a part though the whole was asked for")
         if headers and not _continues(response, part):
             part.restart()
             if response.status_code == 206:

@@ -3,13 +3,12 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from resnest_zoo.hub import Artifact, cache_dir, cached_path, find_fault
-from resnest_zoo.hub.cache import locked, looks_like_markup, staged
+from resnest_zoo.hub.cache import looks_like_markup
 
 BODY = b"\x80\x02weights" * 1000
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -79,43 +78,3 @@ def test_markup_is_recognised(head: bytes) -> None:
 @pytest.mark.parametrize("head", [b"PK\x03\x04", b"\x80\x02}q", b'<\x21\0\0\0\0\0\0{"a":', b""])
 def test_checkpoints_are_not_markup(head: bytes) -> None:
     assert not looks_like_markup(head)
-
-
-def interrupt_after_half(target: Path) -> None:
-    with staged(target) as part:
-        part.write_bytes(b"half")
-        raise KeyboardInterrupt
-
-
-def test_a_staged_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    target = tmp_path / "m.pth"
-    target.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt):
-        interrupt_after_half(target)
-    assert [path.name for path in tmp_path.iterdir()] == ["m.pth"]
-    assert target.read_bytes() == b"old"
-    with staged(target) as part:
-        part.write_bytes(b"new")
-        assert target.read_bytes() == b"old"
-    assert target.read_bytes() == b"new"
-    assert [path.name for path in tmp_path.iterdir()] == ["m.pth"]
-
-
-def test_one_holder_at_a_time(tmp_path: Path) -> None:
-    target = tmp_path / "m.pth"
-    order: list[str] = []
-    entered = threading.Event()
-
-    def second() -> None:
-        entered.set()
-        with locked(target):
-            order.append("second")
-
-    thread = threading.Thread(target=second)
-    with locked(target):
-        thread.start()
-        entered.wait()
-        thread.join(0.1)
-        order.append("first")
-    thread.join()
-    assert order == ["first", "second"]

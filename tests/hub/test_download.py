@@ -15,11 +15,20 @@ import requests
 from resnest_zoo.errors import ConfigError, DownloadError, IntegrityError
 from resnest_zoo.hub import Artifact, cache_dir, fetch
 from resnest_zoo.hub import download as module
+from resnest_zoo.hub import transfer
 from tests.servers import FileServer, Reply
 
 BODY = b"\x80\x02weights" * 300_000  # 2.7 MB: some chunks
 SHA = hashlib.sha256(BODY).hexdigest()
 NAME = f"model-{SHA[:8]}.pth"
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses between attempts are recorded, not waited for."""
+    pauses: list[float] = []
+    monkeypatch.setattr(transfer, "_sleep", pauses.append)
+    return pauses
 
 
 @pytest.fixture
