@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import torch
 
 from resnest_zoo import hub
 from resnest_zoo.categories import Categories
-from resnest_zoo.checkpoint import load_checkpoint
+from resnest_zoo.checkpoint import load_checkpoint, read_safetensors_metadata, write_safetensors
 from resnest_zoo.config import Config, load_config
 from resnest_zoo.errors import ConfigError, UnknownModelError
 from resnest_zoo.inference.predictor import PicturePredictor
@@ -111,11 +112,64 @@ def _with_classes(
     return cfg, named
 
 
+def convert(name: str, output: str | Path | None = None, *, progress: bool | None = None) -> Path:
+    """Write an entry's checkpoint as safetensors, a format that cannot hold code.
+
+    The original is fetched, verified and loaded strictly; what is written are the model's tensors. The
+    metadata say what they were made from: `name`, `source`, `original_sha256`, `config_sha256`.
+
+    Args:
+        name: name or alias of a detector.
+        output: the file to write; by default beside the original in the cache, where `get` prefers it.
+        progress: show a progress bar on download; None shows one if stderr is a terminal.
+
+    Raises:
+        UnknownModelError: no such detector.
+        DownloadError, CheckpointError: the original cannot be had or is not this entry's.
+    """
+    entry = info(name)
+    model = get(entry.name, weights=hub.fetch(entry.artifact, progress=progress))
+    original = hub.fetch(entry.artifact)
+    metadata = {
+        "format": "pt",
+        "name": entry.name,
+        "source": entry.artifact.urls[0] if entry.artifact.urls else str(original),
+        "original_sha256": hub.read_content(original).sha256,
+        "config_sha256": _config_digest(entry),
+    }
+    target = Path(output).expanduser() if output else _twin_path(entry)
+    write_safetensors(model.state_dict(), target, metadata)
+    if output is None:
+        hub.pin_file(target, f"converted from {original.name}")
+    return target
+
+
+def _twin_path(entry: Entry) -> Path:
+    return hub.cache_dir() / f"{Path(entry.artifact.filename).stem}.safetensors"
+
+
+def _config_digest(entry: Entry) -> str:
+    assert entry.config is not None
+    return sha256(load_config(entry.config).dump().encode()).hexdigest()
+
+
+def _find_twin(entry: Entry) -> Path | None:
+    """The entry's safetensors file, if it was made on this machine from the original and is still intact."""
+    path = _twin_path(entry)
+    if not hub.is_pinned(path):
+        return None
+    metadata = read_safetensors_metadata(path)
+    made_from = {"name": entry.name, "config_sha256": _config_digest(entry)}
+    expected = hub.with_locked_hash(entry.artifact).expected_sha256 or ""
+    original_is_right = metadata.get("original_sha256", "").startswith(expected)
+    return path if original_is_right and made_from.items() <= metadata.items() else None
+
+
 def _checkpoint_path(
     entry: Entry, pretrained: bool, weights: str | Path | None, progress: bool | None
 ) -> Path | None:
     if weights is None:
-        return hub.fetch(entry.artifact, progress=progress) if pretrained else None
+        return (_find_twin(entry) or hub.fetch(entry.artifact, progress=progress)) if pretrained else None
     if isinstance(weights, str) and weights.lower().startswith(("http://", "https://")):
         return hub.fetch(hub.Artifact.from_url(weights), progress=progress)
     return Path(weights).expanduser()

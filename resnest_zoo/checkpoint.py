@@ -260,3 +260,37 @@ def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor], kept: s
 
 def _kind(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def write_safetensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write tensors as safetensors, whole or not at all.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    part = path.with_name(f".{path.name}.part")
+    try:
+        tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+        save_file(tensors, part, metadata=dict(metadata))
+        part.replace(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_safetensors_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file; its tensors are not read.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: no safetensors file: {_first_line(error)}") from error

@@ -1,0 +1,128 @@
+"""A folder that serves the zoo's files: behind any static web server, in a bucket, or on a share.
+
+The folder holds the files under their published names, which is all that `RESNEST_ZOO_MIRROR` needs, and
+`manifest.json`, which says what each was when it was written:
+
+    {"files": {"FILE": {"name": "ENTRY", "sha256": "…", "size": 1}}}
+
+Clients do not trust the manifest: they check what they receive against the published hashes and their pins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resnest_zoo import hub
+from resnest_zoo.errors import DownloadError, IntegrityError, RegistryError
+from resnest_zoo.hub import Content, read_content
+from resnest_zoo.registry import Entry
+
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """What happened to one file.
+
+    Attributes:
+        name: of the entry.
+        path: of the file in the folder.
+        sha256: of its bytes, read back from the disk.
+        size: bytes.
+        copied: False if it was there already.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    size: int
+    copied: bool
+
+
+def fill_folder(
+    entries: Iterable[Entry], folder: Path, *, progress: bool | None = None
+) -> Iterator[Mirrored]:
+    """Bring the files of `entries` into `folder`, one after the other; what is there and right stays.
+
+    Each file is fetched and verified like any other, copied under a temporary name, read back, and only then
+    moved into place and entered into the manifest. A broken run is continued by the next one.
+
+    Args:
+        entries: whose files to mirror.
+        folder: made if it is missing.
+        progress: as in `hub.fetch`.
+
+    Raises:
+        DownloadError: a file cannot be had, or the folder cannot be written.
+        RegistryError: the folder's manifest is malformed or names a file outside the folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DownloadError(f"{folder} cannot be a mirror: {error.strerror}") from error
+    manifest = read_manifest(folder)
+    for entry in entries:
+        source = hub.fetch(entry.artifact, progress=progress)
+        target = folder / entry.artifact.filename
+        wanted = read_content(source)
+        present = target.is_file() and read_content(target).sha256 == wanted.sha256
+        if not present:
+            _copy(source, target, wanted)
+        row = {"name": entry.name, "sha256": wanted.sha256, "size": wanted.size}
+        if manifest.get(target.name) != row:
+            manifest[target.name] = row
+            _write_manifest(folder, manifest)
+        yield Mirrored(entry.name, target, wanted.sha256, wanted.size, not present)
+
+
+def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a mirror's manifest by file name; none if it has no manifest.
+
+    Raises:
+        RegistryError: it is malformed, or a name in it is not a plain file name.
+    """
+    path = folder / _MANIFEST
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["files"]
+        for filename, row in rows.items():
+            hub.Artifact(filename, sha256=row["sha256"], size=row["size"])  # checks names and digits
+            if not re.fullmatch(r"[\w.-]+", row["name"], re.ASCII):
+                raise RegistryError(f"entry {row['name']!r} cannot be a name")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RegistryError(f"{path}: no manifest of a mirror: {error}") from error
+    manifest: dict[str, dict[str, Any]] = rows
+    return manifest
+
+
+def _copy(source: Path, target: Path, wanted: Content) -> None:
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        shutil.copyfile(source, part)
+        written = read_content(part)
+        if written.sha256 != wanted.sha256:
+            raise IntegrityError(f"{target}: wrote {wanted.sha256}, read back {written.sha256}")
+        part.replace(target)
+    except OSError as error:
+        if isinstance(error, DownloadError):
+            raise
+        raise DownloadError(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write_manifest(folder: Path, manifest: dict[str, dict[str, Any]]) -> None:
+    part = folder / f".{_MANIFEST}.{os.getpid()}.part"
+    try:
+        part.write_text(json.dumps({"files": dict(sorted(manifest.items()))}, indent=1), encoding="utf-8")
+        part.replace(folder / _MANIFEST)
+    finally:
+        part.unlink(missing_ok=True)
