@@ -17,9 +17,15 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of the developer's: no settings, no caches of other programs, no tokens."""
     for name in list(os.environ):
-        if name.startswith("RESNEST_ZOO_") or name.lower() in _PROXIES:
+        if name.startswith(("RESNEST_ZOO_", "HF_", "HUGGING")) or name.lower() in _PROXIES:
             monkeypatch.delenv(name)
+    for name in ("TORCH_HOME", "FVCORE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     monkeypatch.setenv("RESNEST_ZOO_CACHE", str(tmp_path / "cache"))
 
 

@@ -1,10 +1,73 @@
 """Files of weights: what each must be, where it is kept, how it arrives. No torch in this room.
 
-`fetch` turns an `Artifact` into the path of a verified file.
+`fetch` turns an `Artifact` into the path of a verified file. Whoever only lists artifacts loads nothing else
+of this room: the rest is imported on first use.
 """
 
-from resnest_zoo.hub.artifact import Artifact
-from resnest_zoo.hub.cache import cache_dir, cached_path, find_fault
-from resnest_zoo.hub.download import fetch
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["Artifact", "cache_dir", "cached_path", "fetch", "find_fault"]
+from resnest_zoo.hub.artifact import Artifact
+
+if TYPE_CHECKING:
+    from resnest_zoo.hub.cache import (
+        Content,
+        cache_dir,
+        cached_path,
+        find_fault,
+        is_pinned,
+        pin_file,
+        read_content,
+        remove_unfinished,
+    )
+    from resnest_zoo.hub.download import fetch
+    from resnest_zoo.hub.lockfile import with_locked_hash, write_lock
+    from resnest_zoo.hub.pins import Pin, read_pins, stamp_of, write_pin
+
+__all__ = [
+    "Artifact",
+    "Content",
+    "Pin",
+    "cache_dir",
+    "cached_path",
+    "fetch",
+    "find_fault",
+    "is_pinned",
+    "pin_file",
+    "read_content",
+    "read_pins",
+    "remove_unfinished",
+    "stamp_of",
+    "with_locked_hash",
+    "write_lock",
+    "write_pin",
+]
+
+_MODULES = {
+    "cache": (
+        "Content",
+        "cache_dir",
+        "cached_path",
+        "find_fault",
+        "is_pinned",
+        "pin_file",
+        "read_content",
+        "remove_unfinished",
+    ),
+    "download": ("fetch",),
+    "lockfile": ("with_locked_hash", "write_lock"),
+    "pins": ("Pin", "read_pins", "stamp_of", "write_pin"),
+}
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

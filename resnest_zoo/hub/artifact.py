@@ -11,9 +11,10 @@ from pathlib import Path
 
 from resnest_zoo.errors import RegistryError
 
-# Lock and temporary files stand beside the target as `.NAME.lock` and `.NAME.XXXXXXXX.part`; file systems
+# Lock and temporary files stand beside the target, `.NAME.XXXXXXXX.part` the longest of them; file systems
 # allow 255 bytes a name.
 _MAX_NAME_BYTES = 240
+_PIN_FILE = "pins.json"  # and what a damaged one is renamed to
 _SHA256_DIGITS = 64
 _PREFIX_DIGITS = 8  # what the published file names carry
 
@@ -96,6 +97,8 @@ def _check_filename(name: str) -> None:
         problem = f"contains {bad[0]!r}"
     elif not name or name != name.strip() or name.startswith("."):
         problem = "is empty, hidden or has outer blanks"
+    elif name.lower().startswith(_PIN_FILE):
+        problem = "is that of the cache's own pin file"
     elif len(name.encode(errors="surrogateescape")) > _MAX_NAME_BYTES:
         problem = f"is longer than {_MAX_NAME_BYTES} bytes"
     else:

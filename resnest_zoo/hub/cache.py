@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from resnest_zoo.hub.artifact import Artifact
 from resnest_zoo.hub.part import CHUNK, HEAD
-from resnest_zoo.hub.pins import Pin, Stamp, stamp_of
+from resnest_zoo.hub.pins import Pin, Stamp, now, read_pins, stamp_of, write_pin
 from resnest_zoo.hub.settings import read_settings
 
 
@@ -89,6 +90,8 @@ def content_fault(content: Content, artifact: Artifact, pin: Pin | None = None) 
         return "expected a checkpoint, got an empty file"
     if looks_like_markup(content.head):
         return "expected a checkpoint, got a page of HTML or XML"
+    if looks_like_pointer(content.head):
+        return "expected a checkpoint, got JSON or a Git LFS pointer"
     if artifact.size not in (None, content.size):
         return f"expected {artifact.size} bytes, got {content.size}"
     expected = artifact.expected_sha256
@@ -98,7 +101,8 @@ def content_fault(content: Content, artifact: Artifact, pin: Pin | None = None) 
     if pin is not None and content.sha256 != pin.sha256:
         return (
             f"expected SHA-256 {pin.sha256}, pinned when the file first came ({pin.time}, {pin.source}), "
-            f"got {content.sha256}"
+            f"got {content.sha256}; if its publisher really replaced it: "
+            f"resnest-zoo cache clean --pins {artifact.filename}"
         )
     return None
 
@@ -111,6 +115,57 @@ def looks_like_markup(head: bytes) -> bool:
     return re.match(rb"(\xef\xbb\xbf)?\s*<", head) is not None and b"\0" not in head
 
 
+def looks_like_pointer(head: bytes) -> bool:
+    """Tell the other small texts that hosts send in a checkpoint's place: JSON, a Git LFS pointer."""
+    return re.match(rb"\s*\{|version https://git-lfs", head) is not None and b"\0" not in head
+
+
 def public_address(source: str) -> str:
     """The address without a user name and password, for logs and messages."""
     return re.sub(r"(?<=://)[^/\s]*@", "", source)
+
+
+def pin_file(path: Path, source: str) -> Pin:
+    """Pin a file that was made in the cache, such as a converted checkpoint, as it is now.
+
+    Raises:
+        OSError: the file cannot be read or the cache not written.
+    """
+    content = read_content(path)
+    pin = Pin(content.sha256, content.size, source, now(), content.stamp)
+    write_pin(path.parent, path.name, pin)
+    return pin
+
+
+def is_pinned(path: Path) -> bool:
+    """Whether a file of the cache is there and is what its pin says; it is read only if its stamp differs."""
+    pin = read_pins(path.parent).get(path.name)
+    stamp = stamp_of(path)
+    if pin is None or stamp is None:
+        return False
+    return pin.stamp == stamp or read_content(path).sha256 == pin.sha256
+
+
+def remove_unfinished(folder: Path) -> list[Path]:
+    """Remove what dead transfers left in a cache, and leave alone what a living one is writing.
+
+    Returns:
+        The files removed.
+    """
+    from filelock import FileLock, Timeout
+
+    removed = []
+    for path in sorted(folder.glob(".*")) if folder.is_dir() else []:
+        found = re.fullmatch(r"\.(.+)\.([0-9a-f]{8}\.(part|json)|adopted\.part|hf)", path.name)
+        if found is None:
+            continue
+        try:
+            with FileLock(folder / f".{found[1]}.lock", timeout=0):
+                if path.is_dir():  # what huggingface_hub left
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+                removed.append(path)
+        except Timeout:
+            continue
+    return removed

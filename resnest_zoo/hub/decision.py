@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+_OFFLINE = "offline by RESNEST_ZOO_OFFLINE, HF_HUB_OFFLINE or the settings file: no request was made"
+
 
 class Action(Enum):
     """One way to come by a file."""
@@ -56,6 +58,6 @@ def decide(state: DiskState) -> Decision:
     if state.copies:
         return Decision(Action.ADOPT)
     if not state.sources:
-        why = "requests are switched off (offline)" if state.offline else "it has no address and no mirror"
+        why = _OFFLINE if state.offline else "it has no address and no mirror"
         return Decision(Action.REFUSE, why)
     return Decision(Action.RESUME if state.partial else Action.DOWNLOAD)

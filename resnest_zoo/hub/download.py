@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from resnest_zoo.hub.artifact import Artifact
 from resnest_zoo.hub.cache import Content, content_fault, find_fault, read_content
 from resnest_zoo.hub.decision import Action, DiskState, decide
 from resnest_zoo.hub.lockfile import with_locked_hash
-from resnest_zoo.hub.part import CHUNK, Part, leftovers
+from resnest_zoo.hub.part import CHUNK, Part, partial_size, remove_leftovers
 from resnest_zoo.hub.pins import Pin, now, read_pins, stamp_of, write_pin
 from resnest_zoo.hub.settings import Settings, read_settings
 from resnest_zoo.hub.sources import Source, fetch_from_hf, find_copies, find_sources
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def fetch(artifact: Artifact, *, progress: bool | None = None) -> Path:
+def fetch(artifact: Artifact, *, file: Path | None = None, progress: bool | None = None) -> Path:
     """Return the path of the artifact's file, bringing it to this machine first if need be.
 
     A cached file whose size and time are those of its pin is returned at once; any other is hashed again.
@@ -42,6 +42,7 @@ def fetch(artifact: Artifact, *, progress: bool | None = None) -> Path:
 
     Args:
         artifact: which file.
+        file: take it from this file, checked like any source, and ask no other.
         progress: show a progress bar; None shows one if stderr is a terminal.
 
     Returns:
@@ -61,16 +62,22 @@ def fetch(artifact: Artifact, *, progress: bool | None = None) -> Path:
     settings = read_settings()
     target = settings.cache / artifact.filename
     artifact = with_locked_hash(artifact)
-    pin = read_pins(settings.cache).get(artifact.filename)
-    if pin is not None and pin.stamp == stamp_of(target) and _pin_agrees(pin, artifact):
+    if _is_unchanged(target, artifact, read_pins(settings.cache).get(artifact.filename)):
         return target
     try:
         with _locked(target) as writable:
-            return _Fetch(artifact, target, settings, pin, writable, progress).run()
+            return _Fetch(artifact, target, settings, writable, progress, file).run()
     except DownloadError:
         raise
     except OSError as error:
         raise DownloadError(_cannot_write(target, error)) from error
+
+
+def _is_unchanged(target: Path, artifact: Artifact, pin: Pin | None) -> bool:
+    """Whether the cached file still has the size and time it had when it was last hashed and right."""
+    if pin is None or pin.stamp is None or not _pin_agrees(pin, artifact):
+        return False
+    return pin.stamp == stamp_of(target)
 
 
 def _pin_agrees(pin: Pin, artifact: Artifact) -> bool:
@@ -96,7 +103,7 @@ def _locked(target: Path) -> Iterator[bool]:
     Raises:
         OSError: the folder is not there and cannot be made.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     if target.parent.is_dir() and not os.access(target.parent, os.W_OK):
         yield False
@@ -104,15 +111,20 @@ def _locked(target: Path) -> Iterator[bool]:
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("%s: waiting for another process that is fetching it", target.name)
+            lock.acquire()
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         yield False
         return
-    with lock:
-        lock.release()  # `with` took it a second time
+    try:
         yield True
+    finally:
+        lock.release()
 
 
 @dataclass
@@ -122,36 +134,58 @@ class _Fetch:
     artifact: Artifact
     target: Path
     settings: Settings
-    pin: Pin | None
     writable: bool
     progress: bool | None
+    file: Path | None = None
+    pin: Pin | None = None
     failures: dict[Source, DownloadError] = field(default_factory=dict)
 
     def run(self) -> Path:
-        # Another process may have brought it while we waited for the lock.
         self.pin = read_pins(self.target.parent).get(self.target.name)
+        if _is_unchanged(self.target, self.artifact, self.pin):
+            return self.target  # another process brought it while we waited for the lock
         if self.pin is not None and not _pin_agrees(self.pin, self.artifact):
             logger.warning("%s: its pin contradicts what is published of it and is dropped", self.target.name)
             self.pin = None
         content, fault = self._inspect()
         if fault is not None and content is not None:
             logger.warning("cached file %s: %s; fetching it again", self.target, fault)
-        sources = find_sources(self.artifact, self.settings)
-        copies = [] if fault is None else [c for c in find_copies(self.artifact) if self._fault_of(c) is None]
-        partial = max((path.stat().st_size for path in leftovers(self.target)), default=0)
+        sources = [] if fault is None else self._find_sources()
+        copy = self._find_copy() if fault is not None and self.writable else None
         decision = decide(
-            DiskState(fault, len(copies), partial, self.writable, len(sources), self.settings.offline)
+            DiskState(
+                fault,
+                copies=int(copy is not None),
+                partial=partial_size(self.target),
+                writable=self.writable,
+                sources=len(sources),
+                offline=self.settings.offline,
+            )
         )
+        damage = None if content is None else fault
         if decision.action is Action.REFUSE:
-            raise self._failure(decision.reason, damaged=content is not None)
+            raise self._failure(decision.reason, damage)
         if decision.action is Action.USE:
             assert content is not None
             self._pin(content, "a file that lay in the cache")
         elif decision.action is Action.ADOPT:
-            self._adopt(copies[0])
+            assert copy is not None
+            self._adopt(copy)
         else:
-            self._download(sources, damaged=content is not None)
+            self._download(sources, damage)
+        if self.writable:
+            self._clean()
         return self.target
+
+    def _find_sources(self) -> list[Source]:
+        if self.file is not None:
+            return [Source("file", str(self.file))]
+        return find_sources(self.artifact, self.settings)
+
+    def _find_copy(self) -> Path | None:
+        """A right copy in another program's cache."""
+        copies = [] if self.file else find_copies(self.artifact)
+        return next((copy for copy in copies if find_fault(copy, self.artifact, self.pin) is None), None)
 
     def _inspect(self) -> tuple[Content | None, str | None]:
         """The cached file's content if it is there, and what is wrong with it."""
@@ -163,30 +197,28 @@ class _Fetch:
             return None, f"it cannot be read: {error.strerror}"
         return content, content_fault(content, self.artifact, self.pin)
 
-    def _fault_of(self, path: Path) -> str | None:
-        return find_fault(path, self.artifact, self.pin)
-
     def _pin(self, content: Content, source: str) -> None:
         """Pin a first arrival, refresh the stamp of a known one."""
-        if not self.writable:
-            return
         if self.artifact.expected_sha256 is None and self.pin is None:
             _warn_unverified(self.artifact.filename, content.sha256)
-        stamp = content.stamp or stamp_of(self.target)
         if self.pin is not None and self.pin.sha256 == content.sha256:
-            new = replace(self.pin, stamp=stamp)
+            new = replace(self.pin, stamp=content.stamp)
         else:
-            new = Pin(content.sha256, content.size, source, now(), stamp)
-        if new != self.pin:
+            new = Pin(content.sha256, content.size, source, now(), content.stamp)
+        if new == self.pin or not self.writable:
+            return
+        try:
             write_pin(self.target.parent, self.target.name, new)
+        except OSError as error:  # the file is right all the same; it is hashed again at the next use
+            logger.warning("%s could not be pinned: %s", self.target, error)
 
     def _adopt(self, copy: Path) -> None:
         """Take over another program's file without a second copy on the disk where that is possible."""
-        part = self.target.with_name(f".{self.target.name}.adopted.part")
+        part = self._adopted
         part.unlink(missing_ok=True)
         try:
             try:
-                os.link(copy, part)
+                os.link(copy.resolve(), part)  # of a symbolic link only its goal: the link may vanish
             except OSError:
                 shutil.copyfile(copy, part)
             content = read_content(part)
@@ -197,7 +229,23 @@ class _Fetch:
             part.unlink(missing_ok=True)
         self._pin(content, str(copy))
 
-    def _download(self, sources: list[Source], *, damaged: bool) -> None:
+    @property
+    def _adopted(self) -> Path:
+        # No name that `Part` takes over: it would write into the other program's file.
+        return self.target.with_name(f".{self.target.name}.adopted.part")
+
+    @property
+    def _hf_folder(self) -> Path:
+        return self.target.with_name(f".{self.target.name}.hf")
+
+    def _clean(self) -> None:
+        """Remove what killed processes left behind, now that nothing of it is needed."""
+        with suppress(OSError):
+            remove_leftovers(self.target)
+            self._adopted.unlink(missing_ok=True)
+        shutil.rmtree(self._hf_folder, ignore_errors=True)
+
+    def _download(self, sources: list[Source], damage: str | None) -> None:
         """Put the first right file any source delivers in place."""
         with Part(self.target) as part:
             for source in sources:
@@ -206,30 +254,27 @@ class _Fetch:
                 except DownloadError as error:
                     logger.warning("%s: %s", source, error)
                     self.failures[source] = error
-                    if isinstance(error, IntegrityError):
-                        part.restart()
                 except OSError as error:
-                    if error.errno in _FULL:
-                        part.discard()
+                    if error.errno in _FULL and not isinstance(error, _NoRoomError):
+                        part.discard()  # give the room back
                     raise
                 else:
-                    part.finish()
-                    self._pin(replace(content, stamp=stamp_of(self.target)), str(source))
+                    self._pin(replace(content, stamp=part.finish()), str(source))
                     return
-        raise self._failure("", damaged=damaged)
+        raise self._failure("", damage)
 
     def _receive(self, source: Source, part: Part) -> Content:
         """Bring the whole file into `part` and check it."""
-        resumed = part.size > 0
         content = self._receive_once(source, part)
         fault = content_fault(content, self.artifact, self.pin)
-        if fault and resumed:
+        if fault and part.joined:
             # Either end may have changed its file between two attempts: once more from the start.
             logger.info("%s: after resuming, %s; starting over", source, fault)
             part.restart()
             content = self._receive_once(source, part)
             fault = content_fault(content, self.artifact, self.pin)
         if fault:
+            part.restart()
             raise IntegrityError(fault)
         return content
 
@@ -237,24 +282,28 @@ class _Fetch:
         hash_known = self.artifact.expected_sha256 is not None or self.pin is not None
         with _Bar(self.artifact, part, self.progress) as bar:
             if source.kind == "http":
-                receive_http(source.address, part, hash_known=hash_known, on_bytes=bar.show)
+                receive_http(
+                    source.address,
+                    part,
+                    hash_known=hash_known,
+                    size_known=self.artifact.size is not None,
+                    on_bytes=bar.show,
+                )
             elif source.kind == "hf":
-                folder = self.target.parent / ".hf"
-                try:
-                    _copy_file(fetch_from_hf(source, folder), part, bar)
-                finally:
-                    shutil.rmtree(folder, ignore_errors=True)
+                # The folder stays if this process is interrupted: huggingface_hub continues what is in it.
+                _copy_file(fetch_from_hf(source, self._hf_folder, self.progress), part, bar)
+                shutil.rmtree(self._hf_folder, ignore_errors=True)
             else:
                 _copy_file(Path(source.address), part, bar)
         return Content(part.head, part.size, part.digest.hexdigest())
 
-    def _failure(self, reason: str, *, damaged: bool) -> DownloadError:
+    def _failure(self, reason: str, damage: str | None) -> DownloadError:
         """One error for all sources, with what to do by hand."""
         artifact = self.artifact
         lines = [f"{artifact.filename} could not be fetched{f': {reason}' if reason else ''}."]
         lines += [f"  {source}: {error}" for source, error in self.failures.items()]
-        if damaged:
-            lines.append(f"  The copy in the cache cannot be used either: {self._fault_of(self.target)}")
+        if damage:
+            lines.append(f"  The copy in the cache cannot be used either: {damage}")
         expected = artifact.expected_sha256
         if artifact.sha256 is None and expected is not None:
             expected = f"begins with {expected}"
@@ -268,18 +317,18 @@ class _Fetch:
             f"or import a copy: resnest-zoo import FILE {artifact.filename}",
             "or set RESNEST_ZOO_MIRROR to an address or folder that has it.",
         ]
-        wrong = damaged or any(isinstance(error, IntegrityError) for error in self.failures.values())
+        wrong = damage or any(isinstance(error, IntegrityError) for error in self.failures.values())
         return (IntegrityError if wrong else DownloadError)("\n".join(lines))
 
 
 def _copy_file(path: Path, part: Part, bar: _Bar) -> None:
     """Copy a file on this machine into `part`."""
-    part.restart()
     try:
         file = path.open("rb")
     except OSError as error:
         raise DownloadError(str(error.strerror)) from error
     with file:
+        part.restart()
         total = os.fstat(file.fileno()).st_size
         bar.show(0, total)
         while True:
@@ -293,14 +342,19 @@ def _copy_file(path: Path, part: Part, bar: _Bar) -> None:
             bar.show(part.size, total)
 
 
+class _NoRoomError(OSError):
+    """The disk has no room for what is announced; nothing was written yet."""
+
+
 class _Bar:
-    """A progress bar over one transfer; it also refuses a transfer for which the disk has no room."""
+    """A progress bar over one transfer; it also stops one that cannot end well."""
 
     def __init__(self, artifact: Artifact, part: Part, progress: bool | None) -> None:
         from tqdm import tqdm
 
+        self.artifact = artifact
         self.part = part
-        self.checked = False
+        self.size, self.total = -1, -1  # of the last call
         self.bar: tqdm[Any] = tqdm(
             desc=artifact.filename,
             unit="B",
@@ -315,14 +369,27 @@ class _Bar:
         self.bar.close()
 
     def show(self, size: int, total: int | None) -> None:
-        """Set the bar to `size` of `total` bytes, resumed ones included."""
-        if not self.checked and total is not None:
-            self.checked = True
-            self.bar.total = total
+        """Set the bar to `size` of `total` bytes.
+
+        Raises:
+            IntegrityError: that is another size than the file has.
+            OSError: the disk has no room for it.
+        """
+        expected = self.artifact.size
+        if expected is not None and (total not in (None, expected) or size > expected):
+            raise IntegrityError(f"expected {expected} bytes, got {total or size}")
+        if self.size < 0 or size < self.size:  # a start: resumed bytes are shown, but are no speed
+            self.bar.reset(total)
+            self.bar.initial = self.bar.n = size
+            self.bar.refresh()
+        else:
+            self.bar.update(size - self.size)
+        self.size = size
+        if total is not None and total != self.total:
+            self.total = total
             free = shutil.disk_usage(self.part.path.parent).free
             if total - size > free:
-                raise OSError(errno.ENOSPC, f"{total - size:,} bytes to come, {free:,} bytes free")
-        self.bar.update(size - self.bar.n)
+                raise _NoRoomError(errno.ENOSPC, f"{total - size:,} bytes to come, {free:,} bytes free")
 
 
 @cache

@@ -18,13 +18,16 @@ def read_lock(path: Path = PACKAGED) -> dict[str, tuple[str, int]]:
     """File name to (SHA-256, bytes).
 
     Raises:
-        RegistryError: the file is malformed.
+        RegistryError: the file is malformed, or a name in it is no plain file name.
     """
     try:
         files = json.loads(path.read_text(encoding="utf-8"))["files"]
-        return {name: (str(row["sha256"]), int(row["size"])) for name, row in files.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RegistryError(f"{path}: no lock file: {error!r}") from error
+        rows = {name: (row["sha256"], row["size"]) for name, row in files.items()}
+        for name, (sha256, size) in rows.items():
+            Artifact(name, sha256=sha256, size=size)  # checks them
+        return rows
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise RegistryError(f"{path}: no lock file: {error}") from error
 
 
 def write_lock(path: Path, files: dict[str, tuple[str, int]]) -> None:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-_FILE = "pins.json"
+PIN_FILE = "pins.json"
 
 Stamp = tuple[int, int]  # bytes, modification time in ns; compared for equality only, so clocks may jump
 
@@ -53,29 +54,29 @@ def stamp_of(path: Path) -> Stamp | None:
 
 def read_pins(cache: Path) -> dict[str, Pin]:
     """The pins of a cache; none if it has no pin file or the file is damaged."""
-    path = cache / _FILE
+    path = cache / PIN_FILE
     try:
         return _load(path)
-    except ValueError as error:
-        logger.warning("%s is damaged and ignored (%s); files are hashed and pinned afresh", path, error)
+    except (OSError, ValueError) as error:
+        logger.warning("%s cannot be read (%s); files are hashed and pinned afresh", path, error)
         return {}
 
 
 def _load(path: Path) -> dict[str, Pin]:
-    """Raises ValueError for a damaged file."""
+    """Raises ValueError for a damaged file, OSError for one that is there and cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     try:
         return {name: _parse(row) for name, row in json.loads(text)["files"].items()}
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def _parse(row: dict[str, object]) -> Pin:
     sha256, size, stamp = row["sha256"], row["size"], row["stamp"]
-    if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256) or not isinstance(size, int):
+    if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256) or type(size) is not int:
         raise ValueError("no SHA-256 or size")
     if not (stamp is None or (isinstance(stamp, list) and [type(n) for n in stamp] == [int, int])):
         raise ValueError("no stamp")
@@ -91,21 +92,24 @@ def write_pin(cache: Path, name: str, pin: Pin | None) -> None:
     """
     from filelock import FileLock
 
-    path = cache / _FILE
-    with FileLock(cache / f".{_FILE}.lock"):
+    path = cache / PIN_FILE
+    with FileLock(cache / f".{PIN_FILE}.lock"):
         try:
             pins = _load(path)
         except ValueError:
-            path.replace(cache / f"{_FILE}.damaged")
+            path.replace(cache / f"{PIN_FILE}.damaged")
             pins = {}
         if pin is None:
             pins.pop(name, None)
         else:
             pins[name] = pin
         rows = {key: asdict(value) for key, value in sorted(pins.items())}
-        part = cache / f".{_FILE}.part"
+        part = cache / f".{PIN_FILE}.part"
         try:
-            part.write_text(json.dumps({"files": rows}, indent=1), encoding="utf-8")
+            with part.open("w", encoding="utf-8") as file:
+                json.dump({"files": rows}, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut could leave an empty file under the name
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)

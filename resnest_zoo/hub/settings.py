@@ -41,20 +41,34 @@ def read_settings() -> Settings:
     Raises:
         ConfigError: the settings file is malformed.
     """
-    path = Path(os.environ.get("RESNEST_ZOO_SETTINGS") or _platform_folder("config") / "settings.yaml")
-    stored = _read_file(path.expanduser())
-    cache = os.environ.get("RESNEST_ZOO_CACHE") or stored.get("cache") or _platform_folder("cache")
+    stored = _read_stored()
+    cache = os.environ.get("RESNEST_ZOO_CACHE") or stored.get("cache")
     mirrors = [m.strip() for m in os.environ.get("RESNEST_ZOO_MIRROR", "").split(",") if m.strip()]
-    offline = any(_is_on(os.environ.get(f"{name}_OFFLINE", "")) for name in ("RESNEST_ZOO", "HF_HUB"))
+    own = os.environ.get("RESNEST_ZOO_OFFLINE", "").strip()
+    offline = _is_on(own) if own else stored.get("offline", False)
     return Settings(
-        cache=Path(cache).expanduser().absolute(),
+        cache=_expand(cache) if cache else _platform_folder("cache"),
         mirrors=(*mirrors, *stored.get("mirrors", ())),
-        offline=offline or stored.get("offline", False),
+        offline=offline or _is_on(os.environ.get("HF_HUB_OFFLINE", "")),
     )
 
 
 def _is_on(value: str) -> bool:
     return value.strip().lower() not in ("", "0", "false", "no", "off")
+
+
+def _expand(path: str) -> Path:
+    """An absolute path; `~` is the user's home.
+
+    Raises:
+        ConfigError: nobody knows where the user's home is, as in some containers.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{path}: there is no home folder here; RESNEST_ZOO_CACHE chooses a folder for the cache"
+        ) from error
 
 
 def _platform_folder(kind: str) -> Path:
@@ -65,19 +79,24 @@ def _platform_folder(kind: str) -> Path:
         base = "~/Library/Caches" if kind == "cache" else "~/Library/Application Support"
     else:
         base = os.environ.get(f"XDG_{kind.upper()}_HOME") or f"~/.{kind}"
-    return Path(base).expanduser().absolute() / "resnest_zoo"
+    return _expand(base) / "resnest_zoo"
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def _read_stored() -> dict[str, Any]:
+    """The settings file; a missing one is an error only if the user named it."""
+    named = os.environ.get("RESNEST_ZOO_SETTINGS")
     try:
-        stamp = path.stat().st_mtime_ns
-    except OSError:
+        path = _expand(named) if named else _platform_folder("config") / "settings.yaml"
+        status = path.stat()
+    except (OSError, ConfigError) as error:
+        if named:
+            raise ConfigError(f"RESNEST_ZOO_SETTINGS: {named} cannot be read: {error}") from error
         return {}
-    return _parse_file(path, stamp)
+    return _parse_file(path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=4)
-def _parse_file(path: Path, _stamp: int) -> dict[str, Any]:
+def _parse_file(path: Path, _time: int, _size: int) -> dict[str, Any]:
     import yaml
 
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,19 +46,20 @@ def find_sources(artifact: Artifact, settings: Settings) -> list[Source]:
 
 
 def _in_mirror(mirror: str, filename: str) -> Source:
-    from urllib.parse import quote
+    from urllib.parse import quote, urlsplit
     from urllib.request import url2pathname
 
     scheme, separator, rest = mirror.partition("://")
     scheme = scheme.lower() if separator else ""
     if scheme in ("http", "https"):
-        return Source("http", f"{mirror.rstrip('/')}/{quote(filename)}")
-    if scheme == "hf" and rest.rstrip("/").count("/") == 1:
+        parts = urlsplit(mirror)  # a signed address keeps its query
+        return Source("http", parts._replace(path=f"{parts.path.rstrip('/')}/{quote(filename)}").geturl())
+    if scheme == "hf" and re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", rest.rstrip("/")):
         return Source("hf", rest.rstrip("/"), filename)
     if scheme == "file":
         return Source("file", str(Path(url2pathname(rest)) / filename))
     if not separator:
-        return Source("file", str(Path(mirror).expanduser() / filename))
+        return Source("file", str(Path(os.path.expanduser(mirror)) / filename))  # noqa: PTH111
     raise ConfigError(
         f"{public_address(mirror)!r} cannot be a mirror; expected http(s)://host/path, file:///path, "
         "a folder or hf://organisation/repository[@revision]"
@@ -81,20 +84,33 @@ def find_copies(artifact: Artifact) -> list[Path]:
             path = Path(unquote(urlsplit(url).path).lstrip("/"))
             if ".." not in path.parts:
                 candidates.append(Path(root) / path)
-    found = dict.fromkeys(path.expanduser() for path in candidates)
-    return [path for path in found if path.is_file()]
+    # os.path, unlike pathlib, takes a missing home, a forbidden folder or a name too long for "not there".
+    found = dict.fromkeys(os.path.expanduser(path) for path in candidates)  # noqa: PTH111
+    return [Path(path) for path in found if os.path.isfile(path)]  # noqa: PTH113
 
 
-def fetch_from_hf(source: Source, folder: Path) -> Path:
+def fetch_from_hf(source: Source, folder: Path, progress: bool | None = None) -> Path:
     """Bring a file out of a Hugging Face repository into `folder` and return its path there.
+
+    A folder left by an interrupted call is continued.
 
     Raises:
         DownloadError: the repository does not deliver it.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
+    # The bases of HfHubHTTPError are OSError and whatever its HTTP library raises.
+    expected: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, ValueError, OSError)
     repository, _, revision = source.address.partition("@")
+    silence = progress is False and not are_progress_bars_disabled()
+    if silence:
+        disable_progress_bars()
     try:
         return Path(
             hf_hub_download(
@@ -105,5 +121,11 @@ def fetch_from_hf(source: Source, folder: Path) -> Path:
                 endpoint=os.environ.get("HF_ENDPOINT"),
             )
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
-        raise DownloadError(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+    except expected as error:
+        if not any(folder.rglob("*.incomplete")):
+            shutil.rmtree(folder, ignore_errors=True)  # nothing in it to continue
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise DownloadError(f"{type(error).__name__}: {public_address(reason)}") from error
+    finally:
+        if silence:
+            enable_progress_bars()

@@ -1,8 +1,9 @@
 """Bytes over http: time-outs, retries, resumption.
 
-A transfer goes on where it broke off when the source offers ranges and can tell that its file is still the
-same, or when the hash will tell. Whatever looks passing (429, 5xx, resets, stalls, a body cut short) is tried
-again after a growing, jittered pause; what looks final (403, 404, a page instead of a file) is not.
+A transfer goes on where it broke off when the source can tell that its file is still the same, or when the
+hash of the whole will tell. Whatever looks passing (429, 5xx, resets, stalls, a trickle, a body cut short) is
+tried again after a growing, jittered pause; what looks final (403, 404, a page instead of a file, a
+certificate that does not hold) is not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnest_zoo.errors import DownloadError, IntegrityError
 from resnest_zoo.hub.cache import public_address
-from resnest_zoo.hub.part import CHUNK, Origin, Part
+from resnest_zoo.hub.part import CHUNK, Origin, Part, url_digest
 
 if TYPE_CHECKING:
     import requests
@@ -25,62 +26,91 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TIMEOUT = (10.0, 30.0)  # seconds: to connect, and between two arrivals of data
-_ATTEMPTS = 6
+_ATTEMPTS = 6  # in a row without progress
+_CONNECT_ATTEMPTS = 3  # of them, when nobody answers at all: other sources may be waiting
+_PROGRESS = 100_000  # bytes beyond the best attempt so far that count as progress
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
-# A source that trickles slower than this for this long is given up like one that stalls.
+# A source that trickles slower than this for this long is treated like one that stalls.
 _TRICKLE_BYTES, _TRICKLE_SECONDS = 100_000, 60.0
+_CLOCK_STEP = 60.0  # seconds a Last-Modified must be old to name one version, RFC 7232, section 2.2.2
+
+OnBytes = Callable[[int, "int | None"], None]
 
 
 class _PassingError(DownloadError):
-    """A failure worth another try, after `pause` seconds if the source asked for it."""
+    """A failure worth another try, up to `attempts`, after `pause` seconds if the source asked for it."""
 
-    def __init__(self, message: str, pause: float | None = None) -> None:
+    def __init__(self, message: str, pause: float | None = None, attempts: int | None = None) -> None:
         super().__init__(message)
         self.pause = pause
+        self.attempts = _ATTEMPTS if attempts is None else attempts
 
 
-def receive_http(
-    url: str, part: Part, *, hash_known: bool, on_bytes: Callable[[int, int | None], None]
-) -> None:
+def receive_http(url: str, part: Part, *, hash_known: bool, size_known: bool, on_bytes: OnBytes) -> None:
     """Bring the file at `url` into `part`, whole as far as its source announces its length.
 
     Args:
         url: http(s) address.
         part: may hold bytes already; they are continued if that is safe, else dropped.
-        hash_known: the caller can tell a wrong result, so bytes may be continued without the source's word.
+        hash_known: the caller can tell wrong bytes, so bytes may be continued without the source's word.
+        size_known: the caller can tell a file cut short.
         on_bytes: called with the bytes in `part` and the announced total, for a progress bar.
 
     Raises:
         DownloadError: the source does not deliver. IntegrityError: it delivers something else.
         OSError: the part cannot be written.
     """
-    if part.size and part.origin and part.origin.url == url and part.size == part.origin.total:
-        return  # whole already: its process died before it could check it
+    if _is_whole(url, part, hash_known):
+        return
     with _session() as session:
-        for attempt in range(_ATTEMPTS):
+        failures, best = 0, part.size
+        while True:
             try:
-                _request(session, url, part, hash_known, on_bytes)
+                _request(session, url, part, hash_known, size_known, on_bytes)
             except _PassingError as error:
-                if attempt + 1 == _ATTEMPTS:
-                    raise DownloadError(f"{error}; gave up after {_ATTEMPTS} attempts") from error
-                pause = _pause(attempt) if error.pause is None else error.pause
-                if pause > _LONGEST_PAUSE:
-                    raise DownloadError(f"{error}; it asks to wait {pause:.0f} s") from error
-                logger.info("%s: %s; trying again in %.1f s", public_address(url), error, pause)
-                _sleep(pause)
+                failures = 1 if part.size >= best + _PROGRESS else failures + 1
+                best = max(best, part.size)
+                _wait(url, error, failures)
             else:
                 return
 
 
-def _pause(attempt: int) -> float:
+def _is_whole(url: str, part: Part, hash_known: bool) -> bool:
+    """Whether nothing is missing: the process that received it died before it could check it."""
+    origin = part.origin
+    return (
+        part.size > 0
+        and origin is not None
+        and origin.is_of(url)
+        and part.size == origin.total
+        and (hash_known or part.intact)
+    )
+
+
+def _wait(url: str, error: _PassingError, failures: int) -> None:
+    """Pause before the next try, or raise for good."""
+    if failures >= error.attempts:
+        raise DownloadError(f"{error}; gave up after {failures} attempts") from error
+    pause = _pause(failures - 1) if error.pause is None else error.pause
+    if pause > _LONGEST_PAUSE:
+        raise DownloadError(f"{error}; it asks to wait {pause:.0f} s") from error
+    logger.info("%s: %s; trying again in %.1f s", public_address(url), error, pause)
+    _sleep(pause)
+
+
+def _pause(failures: int) -> float:
     """Doubling, with jitter, so that many clients do not come back together."""
-    pause: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
+    pause: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**failures)
     return pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
 def _sleep(seconds: float) -> None:
     time.sleep(seconds)
+
+
+def _clock() -> float:
+    return time.monotonic()
 
 
 def _session() -> requests.Session:
@@ -104,31 +134,44 @@ def _refuse_downgrade(response: requests.Response, **_: Any) -> None:
 
 
 def _request(
-    session: requests.Session,
-    url: str,
-    part: Part,
-    hash_known: bool,
-    on_bytes: Callable[[int, int | None], None],
+    session: requests.Session, url: str, part: Part, hash_known: bool, size_known: bool, on_bytes: OnBytes
 ) -> None:
     """One request: continue `part` or start it anew, and write what comes."""
     headers = _range_headers(url, part, hash_known)
-    if not headers:
-        part.restart()
-    with _passing_errors(), session.get(url, stream=True, timeout=_TIMEOUT, headers=headers) as response:
+    with _open(session, url, headers) as response:
         if response.status_code == 416 and headers:
             part.restart()  # the file is shorter than what we have: not ours
             raise _PassingError("HTTP 416: the range it was asked for is not in its file", pause=0.0)
         _check_status(response)
-        if response.status_code == 206 and not headers:
+        continued = response.status_code == 206
+        if continued and not headers:
             raise DownloadError("HTTP 206: it sent a part though the whole was asked for")
-        if headers and not _continues(response, part):
+        if continued and not _continues(response, url, part, hash_known):
             part.restart()
-            if response.status_code == 206:
-                raise _PassingError("it sent another range than asked for", pause=0.0)
-        total = _announced_total(response, part.size)
+            raise _PassingError("it sent another range than asked for", pause=0.0)
+        if continued:
+            part.joined = True
+        else:
+            part.restart()
+        total = _announced_total(response, part)
+        if not (hash_known or size_known or _marks_its_end(response)):
+            raise DownloadError(
+                "it does not say how long the file is, and no hash or size is known: "
+                "nobody could tell a file cut short"
+            )
         part.remember(_origin(url, response, total))
         on_bytes(part.size, total)
         _copy(response, part, total, on_bytes)
+
+
+@contextmanager
+def _open(session: requests.Session, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
+    with _network_errors():
+        response = session.get(url, stream=True, timeout=_TIMEOUT, headers=headers)
+    try:
+        yield response
+    finally:
+        response.close()
 
 
 def _range_headers(url: str, part: Part, hash_known: bool) -> dict[str, str]:
@@ -137,7 +180,7 @@ def _range_headers(url: str, part: Part, hash_known: bool) -> dict[str, str]:
     if part.size == 0 or origin is None or part.size == origin.total:
         return {}
     headers = {"Range": f"bytes={part.size}-"}
-    if origin.url == url and origin.validator is not None:
+    if origin.is_of(url) and origin.validator is not None and (hash_known or part.intact):
         headers["If-Range"] = origin.validator
     elif not hash_known:
         return {}
@@ -150,80 +193,139 @@ def _check_status(response: requests.Response) -> None:
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise IntegrityError("expected a checkpoint, got a page of HTML")
         return
-    message = f"HTTP {status} {response.reason}"
+    message = f"HTTP {status} {response.reason or ''}".rstrip()
     if status in _PASSING:
-        raise _PassingError(message, _retry_after(response.headers.get("Retry-After", "")))
+        raise _PassingError(message, _retry_after(response.headers))
     raise DownloadError(message)
 
 
-def _retry_after(value: str) -> float | None:
-    """Seconds that a source asks us to wait, written as such or as a date."""
+def _retry_after(headers: Any) -> float | None:
+    """Seconds that a source asks us to wait, written as such or as a date by its own clock."""
+    value = headers.get("Retry-After", "").strip()
+    if re.fullmatch("[0-9]+", value):
+        return float(value)
+    until = _parse_date(value)
+    if until is None:
+        return None
+    now = _parse_date(headers.get("Date", ""))
+    return max(0.0, until - (time.time() if now is None else now))
+
+
+def _parse_date(value: str) -> float | None:
+    """Seconds since 1970 of a date in a header."""
+    from datetime import timezone
     from email.utils import parsedate_to_datetime
 
-    if value.strip().isdigit():
-        return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
+        date = parsedate_to_datetime(value)
+        return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
 
-def _continues(response: requests.Response, part: Part) -> bool:
-    """Whether the answer is the rest of the part, from its very next byte."""
-    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", "").strip())
-    if response.status_code != 206 or found is None or int(found[1]) != part.size:
+def _content_range(response: requests.Response) -> tuple[int, int | None] | None:
+    """First byte and total of a range; None for anything that is not one."""
+    value = response.headers.get("Content-Range", "").strip()
+    found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", value)
+    return (int(found[1]), None if found[2] == "*" else int(found[2])) if found else None
+
+
+def _continues(response: requests.Response, url: str, part: Part, hash_known: bool) -> bool:
+    """Whether the answer is the rest of the part, from its very next byte, of the same version."""
+    found = _content_range(response)
+    if found is None or found[0] != part.size or _is_encoded(response) or part.origin is None:
         return False
-    known = part.origin.total if part.origin else None
-    return known is None or found[3] in ("*", str(known))
+    known, announced = part.origin.total, found[1]
+    if None not in (known, announced) and known != announced:
+        return False
+    if hash_known:
+        return True
+    etag = response.headers.get("ETag")
+    return announced is not None and (part.origin.etag is None or etag in (None, part.origin.etag))
 
 
-def _announced_total(response: requests.Response, start: int) -> int | None:
-    length = response.headers.get("Content-Length", "")
-    # A body that is encoded after all has another length than the file.
-    return start + int(length) if length.isdigit() and "Content-Encoding" not in response.headers else None
+def _is_encoded(response: requests.Response) -> bool:
+    return response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", "")
+
+
+def _announced_total(response: requests.Response, part: Part) -> int | None:
+    """Bytes of the whole file, as far as the source says."""
+    if _is_encoded(response):
+        return None  # the body has another length than the file
+    if response.status_code == 206 and (found := _content_range(response)):
+        return found[1] if found[1] is not None or part.origin is None else part.origin.total
+    length = response.headers.get("Content-Length", "").strip()
+    return int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+
+
+def _marks_its_end(response: requests.Response) -> bool:
+    """Whether a body that ends early looks different from one that ends."""
+    chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+    return chunked or "Content-Length" in response.headers
 
 
 def _origin(url: str, response: requests.Response, total: int | None) -> Origin:
+    if _is_encoded(response):
+        return Origin(url_digest(url))  # its ranges count other bytes than ours
     etag = response.headers.get("ETag")
     strong = etag if etag and not etag.startswith("W/") else None
-    return Origin(url, strong, response.headers.get("Last-Modified"), total)
+    modified = response.headers.get("Last-Modified")
+    changed, now = _parse_date(modified or ""), _parse_date(response.headers.get("Date", ""))
+    if changed is None or now is None or now - changed < _CLOCK_STEP:
+        modified = None
+    return Origin(url_digest(url), strong, modified, total)
 
 
-def _copy(
-    response: requests.Response,
-    part: Part,
-    total: int | None,
-    on_bytes: Callable[[int, int | None], None],
-) -> None:
-    window_start, window_size = time.monotonic(), part.size
-    for chunk in response.iter_content(CHUNK):
+def _copy(response: requests.Response, part: Part, total: int | None, on_bytes: OnBytes) -> None:
+    encoded = _is_encoded(response)
+    window_start, window_size = _clock(), part.size
+    while True:
+        with _network_errors():
+            # What has arrived, without waiting for a full chunk: else a trickle would never be noticed.
+            chunk = response.raw.read1(CHUNK, decode_content=encoded)
+        if not chunk:
+            break
         part.write(chunk)
         on_bytes(part.size, total)
-        elapsed = time.monotonic() - window_start
+        elapsed = _clock() - window_start
         if elapsed >= _TRICKLE_SECONDS:
             if part.size - window_size < _TRICKLE_BYTES:
-                raise DownloadError(f"too slow: {part.size - window_size} bytes in {elapsed:.0f} s")
-            window_start, window_size = time.monotonic(), part.size
+                raise _PassingError(f"too slow: {part.size - window_size} bytes in {elapsed:.0f} s")
+            window_start, window_size = _clock(), part.size
     if total is not None and part.size != total:
         raise _PassingError(f"cut off after {part.size} of {total} bytes")
 
 
 @contextmanager
-def _passing_errors() -> Iterator[None]:
+def _network_errors() -> Iterator[None]:
     """Resets and stalls as errors worth another try; wrong addresses and redirect loops as final ones."""
     import requests
     from urllib3.exceptions import HTTPError
 
     try:
         yield
+    except DownloadError:
+        raise
     except (
         requests.ConnectionError,
         requests.Timeout,
         requests.exceptions.ChunkedEncodingError,
         HTTPError,
     ) as error:
-        inner = error.args[0] if error.args else error
-        cause = getattr(inner, "reason", None) or inner  # without urllib3's wrapping
-        raise _PassingError(f"{type(error).__name__}: {public_address(str(cause))}") from error
-    except requests.RequestException as error:
+        raise _connection_error(error) from error
+    except (requests.RequestException, OSError) as error:
         raise DownloadError(f"{type(error).__name__}: {public_address(str(error))}") from error
+
+
+def _connection_error(error: Exception) -> DownloadError:
+    from ssl import SSLCertVerificationError
+
+    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
+
+    inner = error.args[0] if error.args else error
+    cause = getattr(inner, "reason", None) or inner  # without urllib3's wrapping
+    message = f"{type(error).__name__}: {public_address(str(cause))}"
+    if isinstance(cause, Exception) and any(isinstance(arg, SSLCertVerificationError) for arg in cause.args):
+        return DownloadError(message)
+    nobody = isinstance(cause, (ConnectTimeoutError, NewConnectionError, ProxyError))
+    return _PassingError(message, attempts=_CONNECT_ATTEMPTS if nobody else None)

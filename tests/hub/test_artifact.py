@@ -27,6 +27,8 @@ FULL = "0123456789abcdef" * 4
         "model.pth ",
         " model.pth",
         ".model.pth.lock",
+        "pins.json",
+        "PINS.json.damaged",
         "m" * 256,
         "é" * 125,
     ],

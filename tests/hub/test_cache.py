@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from resnest_zoo.hub import Artifact, cache_dir, cached_path, find_fault
-from resnest_zoo.hub.cache import looks_like_markup
+from resnest_zoo.hub.cache import looks_like_markup, looks_like_pointer, public_address, remove_unfinished
 
 BODY = b"\x80\x02weights" * 1000
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -53,6 +53,12 @@ def test_cache_dir_follows_the_platform(
         (BODY, Artifact("m.pth", sha256="0" * 64), f"expected SHA-256 {'0' * 64}, got {SHA}"),
         (b"", Artifact("m.pth"), "expected a checkpoint, got an empty file"),
         (b"\n<!DOCTYPE html>", Artifact("m.pth"), "expected a checkpoint, got a page of HTML or XML"),
+        (b' {"error": 1}', Artifact("m.pth"), "expected a checkpoint, got JSON or a Git LFS pointer"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            Artifact("m.pth"),
+            "expected a checkpoint, got JSON or a Git LFS pointer",
+        ),
     ],
 )
 def test_find_fault_compares_what_is_known(
@@ -78,3 +84,24 @@ def test_markup_is_recognised(head: bytes) -> None:
 @pytest.mark.parametrize("head", [b"PK\x03\x04", b"\x80\x02}q", b'<\x21\0\0\0\0\0\0{"a":', b""])
 def test_checkpoints_are_not_markup(head: bytes) -> None:
     assert not looks_like_markup(head)
+    assert not looks_like_pointer(head)
+
+
+def test_passwords_are_cut_out_of_addresses() -> None:
+    assert public_address("https://me:sec@ret@host/a@b") == "https://host/a@b"
+
+
+def test_only_what_dead_transfers_left_is_removed(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    dead = [".m.pth.0123abcd.part", ".m.pth.0123abcd.json", ".m.pth.adopted.part"]
+    kept = ["m.pth", "pins.json", ".pins.json.part", ".hidden", ".live.pth.0123abcd.part"]
+    for name in dead + kept:
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / ".m.pth.hf").mkdir()
+    with FileLock(tmp_path / ".live.pth.lock"):
+        removed = remove_unfinished(tmp_path)
+    assert sorted(path.name for path in removed) == sorted([*dead, ".m.pth.hf"])
+    assert all((tmp_path / name).exists() for name in kept)
+    assert not any((tmp_path / name).exists() for name in dead)
+    assert remove_unfinished(tmp_path / "none") == []

@@ -1,26 +1,21 @@
 from __future__ import annotations
 
-import errno
-import hashlib
-import io
 import logging
+import os
+import shutil
 import socket
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from resnest_zoo.errors import ConfigError, DownloadError, IntegrityError
-from resnest_zoo.hub import Artifact, cache_dir, fetch
+from resnest_zoo.hub import Artifact, cache_dir, fetch, transfer
 from resnest_zoo.hub import download as module
-from resnest_zoo.hub import transfer
-from tests.servers import FileServer, Reply
-
-BODY = b"\x80\x02weights" * 300_000  # 2.7 MB: some chunks
-SHA = hashlib.sha256(BODY).hexdigest()
-NAME = f"model-{SHA[:8]}.pth"
+from resnest_zoo.hub.pins import read_pins
+from tests.hub.samples import BODY, NAME, SHA, make_artifact, unfinished_files, unhashed, visible_files
+from tests.servers import Fault, FileServer, Reply
 
 
 @pytest.fixture(autouse=True)
@@ -37,14 +32,6 @@ def served(server: FileServer) -> FileServer:
     assert server.folder is not None
     (server.folder / NAME).write_bytes(BODY)
     return server
-
-
-def make_artifact(server: FileServer, **known: Any) -> Artifact:
-    return Artifact(NAME, (f"{server.url}/{NAME}",), **(known or {"sha256_prefix": SHA[:8]}))
-
-
-def visible_files() -> list[str]:
-    return [path.name for path in cache_dir().iterdir() if not path.name.endswith(".lock")]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +62,7 @@ def test_a_cached_file_needs_no_writable_cache(served: FileServer) -> None:
     for lock in cache_dir().glob(".*"):
         lock.unlink()
     fetch(make_artifact(served))
-    assert list(cache_dir().iterdir()) == [path]
+    assert sorted(cache_dir().iterdir()) == [path, cache_dir() / "pins.json"]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +72,6 @@ def test_a_cached_file_needs_no_writable_cache(served: FileServer) -> None:
         (Reply(status=404), DownloadError, "HTTP 404 Not Found"),
         (Reply(status=500), DownloadError, "HTTP 500"),
         (Reply(BODY, status=206), DownloadError, "HTTP 206"),
-        (Reply(BODY[:-1], length=len(BODY)), DownloadError, "bytes"),
         (Reply(BODY[:-1]), IntegrityError, f"expected SHA-256 {SHA[:8]}…, got "),
         (Reply(BODY[:-1], length=""), IntegrityError, "expected SHA-256"),
         (Reply(BODY[:-1] + b"!"), IntegrityError, "expected SHA-256"),
@@ -124,19 +110,30 @@ def test_the_error_ends_with_the_recipe(server: FileServer) -> None:
         fetch(make_artifact(server, size=5))
 
 
-@pytest.mark.parametrize("length", [None, ""])
-def test_an_html_page_is_refused_without_a_known_hash(server: FileServer, length: str | None) -> None:
-    server.replies[f"/{NAME}"] = Reply(b"\n <!DOCTYPE html>", length=length)
+def test_an_html_page_is_refused_without_a_known_hash(server: FileServer) -> None:
+    server.replies[f"/{NAME}"] = Reply(b"\n <!DOCTYPE html>")
     with pytest.raises(IntegrityError, match="page of HTML"):
-        fetch(make_artifact(server, size=None))
+        fetch(unhashed(server))
     assert visible_files() == []
 
 
-@pytest.mark.parametrize("length", [None, ""])
-def test_a_wrong_size_is_refused(served: FileServer, length: str | None) -> None:
-    served.replies[f"/{NAME}"] = Reply(BODY, length=length)
+def test_a_wrong_size_is_refused_before_it_travels(served: FileServer) -> None:
     with pytest.raises(IntegrityError, match=f"expected 7 bytes, got {len(BODY)}"):
         fetch(make_artifact(served, size=7))
+    assert visible_files() == unfinished_files() == []
+
+
+def test_a_body_without_length_is_cut_at_the_known_size(served: FileServer) -> None:
+    served.replies[f"/{NAME}"] = Reply(BODY, length="")
+    with pytest.raises(IntegrityError, match=r"expected 7 bytes, got \d+"):
+        fetch(make_artifact(served, size=7))
+
+
+def test_a_body_without_length_needs_a_hash_or_a_size(served: FileServer) -> None:
+    served.replies[f"/{NAME}"] = Reply(BODY, length="")
+    with pytest.raises(DownloadError, match="how long the file is"):
+        fetch(unhashed(served))
+    assert fetch(make_artifact(served, size=len(BODY))).read_bytes() == BODY
 
 
 def test_a_compressed_transfer_arrives_unpacked(served: FileServer) -> None:
@@ -150,33 +147,6 @@ def test_redirects_are_followed(served: FileServer) -> None:
     served.replies["/old.pth"] = Reply(status=302, headers={"Location": f"/{NAME}"})
     artifact = Artifact(NAME, (f"{served.url}/old.pth",), sha256=SHA)
     assert fetch(artifact).read_bytes() == BODY
-
-
-def test_a_redirect_out_of_https_is_refused() -> None:
-    response = requests.Response()
-    response.url, response.status_code = "https://host/model.pth", 302
-    response.headers["Location"] = "http://host/model.pth"
-    response.raw = io.BytesIO()
-    with pytest.raises(DownloadError, match=r"from https to http://host/model\.pth"):
-        module._refuse_downgrade(response)
-    response.headers["Location"] = "//other/model.pth"
-    module._refuse_downgrade(response)
-
-
-def test_a_stalled_server_ends_in_an_error(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TIMEOUT", (1.0, 0.1))
-    server.replies[f"/{NAME}"] = Reply(BODY, stall_after=1000)
-    with pytest.raises(DownloadError, match="timed out"):
-        fetch(make_artifact(server))
-    assert visible_files() == []
-
-
-def test_a_refused_connection_ends_in_an_error() -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-    with pytest.raises(DownloadError, match=r"ConnectionError: .*refused"):
-        fetch(Artifact("m.pth", (f"http://127.0.0.1:{port}/m.pth",), size=1))
 
 
 def test_the_next_url_is_asked_when_one_fails(served: FileServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -224,7 +194,7 @@ def test_a_wrong_file_in_a_folder_mirror_is_refused(tmp_path: Path, monkeypatch:
 
 def test_a_mirror_of_unknown_kind_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESNEST_ZOO_MIRROR", "s3://me:secret@bucket")
-    with pytest.raises(ConfigError, match="RESNEST_ZOO_MIRROR: 's3://bucket'"):
+    with pytest.raises(ConfigError, match="'s3://bucket' cannot be a mirror"):
         fetch(Artifact(NAME))
 
 
@@ -268,14 +238,23 @@ def test_a_known_local_file_is_used_where_it_lies(tmp_path: Path) -> None:
         fetch(Artifact("none.pth", path=tmp_path / "none.pth"))
 
 
+@pytest.mark.parametrize("name", ["RESNEST_ZOO_OFFLINE", "HF_HUB_OFFLINE"])
 @pytest.mark.parametrize("value", ["1", "true", "YES"])
-def test_offline_makes_no_request(served: FileServer, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setenv("RESNEST_ZOO_OFFLINE", value)
-    monkeypatch.setenv("RESNEST_ZOO_MIRROR", served.url)
-    with pytest.raises(DownloadError, match="RESNEST_ZOO_OFFLINE is set: no request was made"):
+def test_offline_opens_no_socket(
+    served: FileServer, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RESNEST_ZOO_MIRROR", f"{served.url},hf://me/weights")
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    with pytest.raises(DownloadError, match=r"offline by RESNEST_ZOO_OFFLINE.*no request was made"):
         fetch(make_artifact(served))
     assert served.paths == []
-    assert not cache_dir().exists()
+    assert visible_files() == []
 
 
 def test_offline_still_uses_cache_and_folders(
@@ -318,27 +297,6 @@ def test_the_bar_names_the_file(
     assert captured.out == ""
 
 
-def test_interruption_leaves_nothing(served: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Interrupted:
-        def update(self, _: bytes) -> None:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(hashlib, "sha256", Interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        fetch(make_artifact(served))
-    assert visible_files() == []
-    monkeypatch.undo()
-
-
-def test_a_full_disk_is_not_blamed_on_the_source(served: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(module, "_receive", full)
-    with pytest.raises(DownloadError, match=r"cannot be written: .*No space left.*RESNEST_ZOO_CACHE"):
-        fetch(make_artifact(served))
-
-
 def test_a_cache_that_cannot_be_a_folder_is_explained(
     served: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,3 +319,222 @@ def test_threads_share_one_transfer(served: FileServer) -> None:
         thread.join()
     assert found == [BODY] * 4
     assert served.paths == [f"/{NAME}"]
+
+
+def test_a_pinned_file_is_not_read_again(served: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = fetch(make_artifact(served))
+    monkeypatch.setattr(module, "read_content", None)
+    assert fetch(make_artifact(served)) == path
+
+
+def test_a_file_replaced_behind_our_back_is_hashed_and_replaced(served: FileServer) -> None:
+    path = fetch(make_artifact(served))
+    old = path.stat()
+    path.write_bytes(BODY[:-1] + b"!")
+    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns - 10**9))  # a clock that went backwards
+    assert fetch(make_artifact(served)).read_bytes() == BODY
+
+
+def test_a_touched_file_is_hashed_once(served: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = fetch(make_artifact(served))
+    os.utime(path, (0, 0))
+    fetch(make_artifact(served))
+    monkeypatch.setattr(module, "read_content", None)
+    fetch(make_artifact(served))
+    assert served.paths == [f"/{NAME}"]
+
+
+def test_a_vanished_file_is_fetched_again_whatever_its_pin_says(served: FileServer) -> None:
+    path = fetch(make_artifact(served))
+    pins = read_pins(cache_dir())
+    path.unlink()
+    from resnest_zoo.hub.pins import write_pin
+
+    write_pin(cache_dir(), NAME, module.replace(pins[NAME], stamp=None))
+    assert fetch(make_artifact(served)).read_bytes() == BODY
+
+
+def test_the_first_arrival_is_pinned(served: FileServer) -> None:
+    path = fetch(unhashed(served))
+    pin = read_pins(cache_dir())[NAME]
+    assert (pin.sha256, pin.size) == (SHA, len(BODY))
+    assert pin.source == f"{served.url}/{NAME}"
+    assert pin.stamp == (path.stat().st_size, path.stat().st_mtime_ns)
+
+
+def test_other_bytes_than_the_pinned_are_refused_and_explained(served: FileServer) -> None:
+    fetch(unhashed(served)).unlink()
+    served.replies[f"/{NAME}"] = Reply(b"\x80other bytes")
+    with pytest.raises(IntegrityError) as caught:
+        fetch(unhashed(served))
+    message = str(caught.value)
+    assert f"expected SHA-256 {SHA}, pinned when the file first came" in message
+    assert f"resnest-zoo cache clean --pins {NAME}" in message
+    assert visible_files() == []
+
+
+def test_a_pin_gives_way_to_a_newly_published_hash(
+    served: FileServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.script[f"/{NAME}"] = [Reply(b"\x80forged bytes")]
+    fetch(unhashed(served))
+    assert fetch(make_artifact(served, sha256=SHA)).read_bytes() == BODY
+    assert "its pin contradicts what is published" in caplog.text
+    assert read_pins(cache_dir())[NAME].sha256 == SHA
+
+
+def test_a_right_file_is_served_though_it_cannot_be_pinned(
+    served: FileServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_pin", full)
+    assert fetch(make_artifact(served)).read_bytes() == BODY
+    assert fetch(make_artifact(served)).read_bytes() == BODY
+    assert "could not be pinned" in caplog.text
+
+
+@pytest.mark.parametrize("pins", [b"", b"{", b"[]", b'{"files": {"m": {}}}', b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_pin_file_is_put_aside(
+    served: FileServer, caplog: pytest.LogCaptureFixture, pins: bytes
+) -> None:
+    fetch(make_artifact(served))
+    (cache_dir() / "pins.json").write_bytes(pins)
+    assert fetch(make_artifact(served)).read_bytes() == BODY
+    assert "hashed and pinned afresh" in caplog.text
+    assert (cache_dir() / "pins.json.damaged").read_bytes() == pins
+    assert list(read_pins(cache_dir())) == [NAME]
+    assert served.paths == [f"/{NAME}"]
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_copy_of_torch_hub_is_adopted(
+    served: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, link: bool
+) -> None:
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    stored = tmp_path / "blob" if link else folder / NAME
+    stored.write_bytes(BODY)
+    if link:
+        (folder / NAME).symlink_to(stored)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    path = fetch(make_artifact(served))
+    assert path.stat().st_ino == stored.stat().st_ino
+    assert not path.is_symlink()
+    assert served.paths == []
+    assert unfinished_files() == []
+
+
+def test_a_wrong_copy_is_left_alone(
+    served: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    copy = tmp_path / "torch" / "hub" / "checkpoints" / NAME
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(BODY[:-1])
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    assert fetch(make_artifact(served)).read_bytes() == BODY
+    assert copy.read_bytes() == BODY[:-1]
+
+
+def test_a_copy_is_adopted_across_file_systems(
+    served: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def other_device(*_: Any) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    copy = tmp_path / "fvcore" / NAME
+    copy.parent.mkdir()
+    copy.write_bytes(BODY)
+    monkeypatch.setenv("FVCORE_CACHE", str(copy.parent))
+    monkeypatch.setattr(os, "link", other_device)
+    assert fetch(make_artifact(served)).read_bytes() == BODY
+    assert served.paths == []
+
+
+def test_an_imported_file_is_checked_like_any_source(served: FileServer, tmp_path: Path) -> None:
+    right, wrong = tmp_path / "right.pth", tmp_path / "wrong.pth"
+    right.write_bytes(BODY)
+    wrong.write_bytes(BODY[:-1])
+    with pytest.raises(IntegrityError, match="expected SHA-256"):
+        fetch(make_artifact(served), file=wrong)
+    assert visible_files() == []
+    assert fetch(make_artifact(served), file=right).read_bytes() == BODY
+    assert served.paths == []
+
+
+def test_a_transfer_the_disk_has_no_room_for_is_not_begun(
+    served: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.script[f"/{NAME}"] = [Fault(after=1_000_000)]
+    usage = shutil.disk_usage(cache_dir().parent)._replace(free=1_500_000)
+    with monkeypatch.context() as small:
+        small.setattr(shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(
+            DownloadError, match=r"2,700,000 bytes to come, 1,500,000 bytes free.*RESNEST_ZOO_CACHE"
+        ):
+            fetch(make_artifact(served))
+    assert visible_files() == []
+    assert fetch(make_artifact(served)).read_bytes() == BODY
+
+
+def test_bytes_of_one_mirror_are_continued_from_the_next(served: FileServer) -> None:
+    served.script["/first.pth"] = [Fault(after=1_000_000)] * 9
+    (served.folder / "first.pth").write_bytes(BODY)  # type: ignore[operator]
+    served.script["/first.pth"] = [Fault(after=1_000_000), *[Reply(status=500)] * 9]
+    urls = (f"{served.url}/first.pth", f"{served.url}/{NAME}")
+    assert fetch(Artifact(NAME, urls, sha256=SHA)).read_bytes() == BODY
+    assert served.ranges(f"/{NAME}") == ["bytes=1000000-"]
+
+
+def test_a_portal_page_does_not_cost_the_bytes_so_far(served: FileServer) -> None:
+    portal = Reply(b"<html>Log in</html>", headers={"Content-Type": "text/html"})
+    served.script[f"/{NAME}"] = [Fault(after=1_000_000), portal]
+    with pytest.raises(IntegrityError, match="page of HTML"):
+        fetch(make_artifact(served))
+    assert fetch(make_artifact(served)).read_bytes() == BODY
+    assert served.ranges(f"/{NAME}")[-1] == "bytes=1000000-"
+
+
+def test_a_folder_without_the_file_does_not_cost_the_bytes_so_far(
+    served: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    served.script[f"/{NAME}"] = [Fault(after=1_000_000), Reply(status=404)]
+    with pytest.raises(DownloadError, match="404"):
+        fetch(make_artifact(served))
+    monkeypatch.setenv("RESNEST_ZOO_MIRROR", str(tmp_path))
+    assert fetch(make_artifact(served)).read_bytes() == BODY
+    assert served.ranges(f"/{NAME}")[-1] == "bytes=1000000-"
+
+
+def test_the_bar_starts_at_the_resumed_bytes(served: FileServer, capsys: pytest.CaptureFixture[str]) -> None:
+    served.script[f"/{NAME}"] = [Fault(after=1_350_000), Reply(status=404)]
+    with pytest.raises(DownloadError, match="404"):
+        fetch(make_artifact(served), progress=False)
+    fetch(make_artifact(served), progress=True)
+    shown = capsys.readouterr().err
+    assert "50%" in shown
+    assert "1.35M/2.70M" in shown
+
+
+def test_the_longest_name_is_fetched_and_resumed(served: FileServer) -> None:
+    name = "m" * 236 + ".pth"
+    (served.folder / name).write_bytes(BODY)  # type: ignore[operator]
+    served.script[f"/{name}"] = [Fault(after=1_000_000), Reply(status=404)]
+    artifact = Artifact(name, (f"{served.url}/{name}",), sha256=SHA)
+    with pytest.raises(DownloadError, match="404"):
+        fetch(artifact)
+    assert fetch(artifact).read_bytes() == BODY
+    assert served.ranges(f"/{name}")[-1] == "bytes=1000000-"
+
+
+def test_two_artifacts_of_one_name_never_get_each_others_bytes(served: FileServer) -> None:
+    """The registry refuses such entries; this is what happens to those who do without it."""
+    import hashlib
+
+    other = b"\x80\x02other" * 1000
+    (served.folder / "other.pth").write_bytes(other)  # type: ignore[operator]
+    second = Artifact(NAME, (f"{served.url}/other.pth",), sha256=hashlib.sha256(other).hexdigest())
+    for _ in range(2):
+        assert fetch(make_artifact(served, sha256=SHA)).read_bytes() == BODY
+        assert fetch(second).read_bytes() == other
