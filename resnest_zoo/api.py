@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,8 +13,8 @@ from resnest_zoo import hub
 from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import load_checkpoint
 from resnest_zoo.config import Config, load_config
-from resnest_zoo.errors import ConfigError, UnknownModelError
-from resnest_zoo.inference.predictor import PicturePredictor
+from resnest_zoo.errors import CheckpointError, ConfigError, UnknownModelError
+from resnest_zoo.inference.predictor import PicturePredictor, check_score_threshold
 from resnest_zoo.models import GeneralizedRCNN, build_model
 from resnest_zoo.registry import Entry, info
 
@@ -49,10 +51,11 @@ def get(
     Args:
         name: name or alias of an entry, such as "mask_rcnn_resnest50".
         pretrained: load the entry's published checkpoint; False leaves fresh random weights.
-        weights: load this checkpoint instead: a path, or an http(s) URL.
+        weights: load this checkpoint instead, whatever `pretrained` says: a path, or an http(s) URL.
         num_classes: build heads for this many classes. Where that differs from the checkpoint, all but the
             class layers are loaded, and a warning names those.
         categories: what the classes mean: `Categories`, or names in class order; sets `num_classes` too.
+            Names alone leave the stuff of a panoptic model as it is.
         device: where to put the model; the CPU by default.
         progress: show a progress bar on download; None shows one if stderr is a terminal.
         overrides: config keys and values in turn, such as ["TEST.DETECTIONS_PER_IMAGE", "300"].
@@ -62,11 +65,14 @@ def get(
 
     Raises:
         UnknownModelError: no entry of that name, or it is a backbone, which detects nothing.
-        ConfigError: an override is wrong, or `categories` and `num_classes` contradict each other.
+        ConfigError: an override is wrong, `categories` and `num_classes` contradict each other, or there is
+            no such device here.
+        RegistryError: `weights` is an address, but not a clean http(s) one.
         DownloadError: the checkpoint cannot be had.
         CheckpointError: the checkpoint is unsafe, damaged or of another model.
     """
     entry = info(name)
+    chosen = _device(device)
     if entry.config is None:
         raise UnknownModelError(
             f"{entry.name} is an ImageNet backbone that training starts from, not a detector; "
@@ -75,15 +81,18 @@ def get(
     cfg, named = _with_classes(entry, overrides, num_classes, categories)
     path = _checkpoint_path(entry, pretrained, weights, progress)
     if path is None:
-        return build_model(cfg, named).to(_device(device))
+        return build_model(cfg, named).to(chosen)
     # Where classes change, the checkpoint leaves layers to their fresh values; else it fills everything.
     changes_classes = num_classes is not None or named != entry.categories
     with torch.device("cpu" if changes_classes else "meta"):
         model = build_model(cfg, named)
     if not changes_classes:
         model = model.to_empty(device="cpu")
-    load_checkpoint(model, path, replaceable=model.class_layers if changes_classes else ())
-    return model.to(_device(device))
+    try:
+        load_checkpoint(model, path, replaceable=model.class_layers if changes_classes else ())
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{_class_hint(error)}") from error
+    return model.to(chosen)
 
 
 def _with_classes(
@@ -98,7 +107,7 @@ def _with_classes(
     own = [_NUM_CLASSES, str(len(named.things))] if named else []
     cfg = load_config(entry.config, [*own, *overrides])
     if categories is not None:
-        named = categories if isinstance(categories, Categories) else Categories.named(tuple(categories))
+        named = _named(categories, entry)
         if num_classes not in (None, len(named.things)):
             raise ConfigError(f"num_classes is {num_classes}, but {len(named.things)} categories are named")
         num_classes = len(named.things)
@@ -111,12 +120,33 @@ def _with_classes(
     return cfg, named
 
 
+def _named(categories: Categories | Sequence[str], entry: Entry) -> Categories:
+    """The categories a caller gave; names alone are those of things, and stuff stays the entry's."""
+    if isinstance(categories, Categories):
+        return categories
+    if isinstance(categories, str):
+        raise ConfigError(f"categories: expected a list of names, got the text {categories!r}")
+    things = Categories.named(tuple(categories))
+    if entry.categories is None:
+        return things
+    return Categories(things.things, things.thing_ids, entry.categories.stuff, entry.categories.stuff_ids)
+
+
+def _class_hint(error: CheckpointError) -> str:
+    """What to pass when the file's classes differ in number, which its shape clashes show; else nothing."""
+    clash = re.search(r"cls_score\.bias: expected \(\d+,\).* got \((\d+),\)", str(error))
+    if clash is None:
+        return ""
+    count = int(clash[1]) - 1  # one is the background
+    return f"\n  A file of {count} classes: pass num_classes={count}, or categories= with their names."
+
+
 def _checkpoint_path(
     entry: Entry, pretrained: bool, weights: str | Path | None, progress: bool | None
 ) -> Path | None:
     if weights is None:
         return hub.fetch(entry.artifact, progress=progress) if pretrained else None
-    if isinstance(weights, str) and weights.lower().startswith(("http://", "https://")):
+    if isinstance(weights, str) and "://" in weights:
         return hub.fetch(hub.Artifact.from_url(weights), progress=progress)
     return Path(weights).expanduser()
 
@@ -150,18 +180,26 @@ class Predictor(PicturePredictor):
         score_threshold: float = 0.5,
         tta: bool = False,
         device: torch.device | str | None = None,
-        **options: object,
+        **options: Any,
     ) -> None:
         """Build the model where a name is given.
 
         Args:
-            model: name or alias of an entry, or a model already built.
+            model: name or alias of an entry, or a model already built, which stays on its device.
             score_threshold: detections below it are left out, 0-1.
             tta: use the config's test-time augmentation; slow.
             device: by default a GPU if there is one.
             **options: further arguments of `get`, such as `weights` or `num_classes`.
+
+        Raises:
+            ConfigError: the threshold is outside 0-1, or a model already built is given more arguments.
+            ZooError: as `get` does.
         """
+        check_score_threshold(score_threshold)
         if isinstance(model, str):
-            device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-            model = get(model, device=device, **options)  # type: ignore[arg-type]
+            if device is None:
+                device = "cuda" if torch.cuda.is_available() else "cpu"
+            model = get(model, device=device, **options)
+        elif given := [*options, *(["device"] if device is not None else [])]:
+            raise ConfigError(f"a model already built takes no more arguments of `get`: {', '.join(given)}")
         super().__init__(model, score_threshold=score_threshold, tta=tta)

@@ -55,7 +55,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused: it holds something other than plain tensors, or is damaged ({_reason(error)}). "
+            f"{path}: refused: it holds something other than plain tensors, or is damaged: {_reason(error)}. "
             "If you trust it, convert it to safetensors with the tool that made it"
         ) from error
     except Exception as error:  # a damaged file makes the readers fail in many ways
@@ -133,6 +133,7 @@ class _Callable:
     """A function for the unpickler, without attributes that a pickle could set."""
 
     __slots__ = ("_function",)
+    _function: Callable[..., object]
 
     def __init__(self, function: Callable[..., object]) -> None:
         object.__setattr__(self, "_function", function)
@@ -166,6 +167,7 @@ class _NumpyUnpickler(pickle.Unpickler):
         ("numpy", "ndarray"): None,  # only ever an argument of `_reconstruct`
         ("numpy", "dtype"): _Callable(_make_dtype),
         ("_codecs", "encode"): _Callable(_make_bytes),
+        ("__builtin__", "bytes"): _Callable(lambda: b""),  # how protocol 2 writes no bytes
     }
 
     def find_class(self, module: str, name: str) -> Any:

@@ -7,26 +7,31 @@ torch is loaded by `predict` alone.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnest_zoo import __version__
 from resnest_zoo.errors import ConfigError, ImageError, ZooError
-from resnest_zoo.registry import TASKS, Entry, Reported, info, list_models
+from resnest_zoo.hub.cache import staged
+from resnest_zoo.registry import TASKS, Entry, info, list_models
 
 if TYPE_CHECKING:
     from resnest_zoo.inference import Prediction
 
 _PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_JPEG_SIDE = 65500  # as Pillow writes it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -41,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception | str) -> int:
     print(f"error: {error}", file=sys.stderr)
     return 1
 
@@ -66,8 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     describe.set_defaults(run=_info)
 
     download = commands.add_parser("download", help="bring checkpoints into the cache and verify them")
-    download.add_argument("names", nargs="*", metavar="NAME")
-    download.add_argument("--all", action="store_true", help="all detectors")
+    which = download.add_mutually_exclusive_group(required=True)
+    which.add_argument("names", nargs="*", default=[], metavar="NAME", help="name or alias")
+    which.add_argument("--all", action="store_true", help="all detectors")
     download.set_defaults(run=_download)
 
     _add_predict(commands.add_parser("predict", help="detect objects in pictures"))
@@ -92,7 +98,11 @@ def _add_predict(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("--json", action="store_true", help="print what predictions.json holds")
     predict.add_argument("--device", help="such as cpu or cuda:1; by default a GPU if there is one")
     predict.add_argument(
-        "--score-threshold", type=float, default=0.5, metavar="S", help="leave out weaker ones; default 0.5"
+        "--score-threshold",
+        type=_fraction,
+        default=0.5,
+        metavar="S",
+        help="leave out weaker ones, 0-1; default 0.5",
     )
     predict.add_argument("--tta", action="store_true", help="several scales and mirror images; slow")
     predict.add_argument(
@@ -104,6 +114,16 @@ def _add_predict(predict: argparse.ArgumentParser) -> None:
         help="override a key of the config, such as TEST.DETECTIONS_PER_IMAGE 300",
     )
     predict.set_defaults(run=_predict)
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:  # NaN neither
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return value
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -123,7 +143,9 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    reported = entry.reported[0] if entry.reported else None
+    # As the line below the table says; other results are for `info`.
+    rows = (row for row in entry.reported if (row.dataset, row.split) == ("COCO", "val2017") and not row.tta)
+    reported = next(rows, None)
     numbers = (reported.box, reported.mask, reported.pq) if reported else (None, None, None)
     shown = ("" if number is None else f"{number:.2f}" for number in numbers)
     millions = f"{entry.parameters / 1e6:.0f} M" if entry.parameters else ""
@@ -144,6 +166,13 @@ def _known_hash(entry: Entry) -> str:
     return "full" if len(digits) == 64 else f"{digits}…"
 
 
+def _hash_in_words(entry: Entry) -> str:
+    digits = entry.artifact.expected_sha256
+    if digits is None:
+        return "none published: the bytes cannot be verified"
+    return digits if len(digits) == 64 else f"begins with {digits}, which is all that is published of it"
+
+
 def _info(args: argparse.Namespace) -> int:
     entry = info(args.name)
     if args.json:
@@ -159,10 +188,10 @@ def _info(args: argparse.Namespace) -> int:
         "classes": len(entry.categories.things) if entry.categories else "",
         "config": entry.config or "",
         "file": artifact.path or artifact.filename,
-        "SHA-256": artifact.expected_sha256 or "none published: the bytes cannot be verified",
+        "SHA-256": _hash_in_words(entry),
         "size": f"{artifact.size:,} bytes" if artifact.size else "",
         "URL": "\n".join(artifact.urls),
-        "reported": "\n".join(map(_reported_line, entry.reported)),
+        "reported": "\n".join(map(str, entry.reported)),
         "log": entry.log_url or "",
         "starts from": entry.pretrained_from or "",
         "licence": entry.licence,
@@ -175,13 +204,6 @@ def _info(args: argparse.Namespace) -> int:
     return 0
 
 
-def _reported_line(row: Reported) -> str:
-    metrics = {"box AP": row.box, "mask AP": row.mask, "PQ": row.pq}
-    numbers = ", ".join(f"{name} {value:.2f}" for name, value in metrics.items() if value is not None)
-    tta = {True: ", test-time augmentation", False: "", None: ", test-time augmentation not stated"}[row.tta]
-    return f"{numbers} ({row.dataset} {row.split}{tta})"
-
-
 def _describe(entry: Entry) -> dict[str, Any]:
     from dataclasses import asdict
 
@@ -192,8 +214,6 @@ def _describe(entry: Entry) -> dict[str, Any]:
 
 
 def _download(args: argparse.Namespace) -> int:
-    if bool(args.names) == args.all:
-        raise ConfigError("download: name some models, or say --all")
     from resnest_zoo.hub import fetch
 
     _show_warnings()
@@ -208,8 +228,10 @@ def _download(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
+    entry = info(args.model)  # a wrong name is told before torch is loaded
     paths = _find_pictures(args.images)
-    targets = _drawing_paths(paths, args.output)
+    image_ids = _image_ids(paths)
+    targets = _drawing_paths(paths, image_ids, args.output)
     _show_warnings()
     from tqdm import tqdm
 
@@ -224,11 +246,11 @@ def _predict(args: argparse.Namespace) -> int:
         categories=args.classes,
         overrides=[item for pair in args.set for item in pair],
     )
-    document = _Document(args.model, args.score_threshold, predictor.model.categories, args.output)
+    document = _Document(entry.name, args.score_threshold, predictor.model.categories, args.output)
     failed = 0
     # Without a terminal the bar stays away, and the lines below tell how far it is.
     bar = tqdm(paths, desc="predict", unit="image", disable=None if len(paths) > 1 else True)
-    for image_id, path, target in zip(_image_ids(paths), bar, targets, strict=True):
+    for image_id, path, target in zip(image_ids, bar, targets, strict=True):
         try:
             prediction = predictor(path)
         except ImageError as error:
@@ -239,8 +261,13 @@ def _predict(args: argparse.Namespace) -> int:
             with bar.external_write_mode(sys.stdout):
                 print(f"{path}: {_summary(prediction)}", flush=True)
         document.add(image_id, path, prediction)
-        if target is not None:
-            _write(target, lambda part, p=prediction: p.plot().save(part, format="JPEG", quality=92))
+        if target is not None and max(prediction.instances.image_size) > _JPEG_SIDE:
+            with bar.external_write_mode(sys.stderr):
+                failed += _report(f"{path}: not drawn: a JPEG has at most {_JPEG_SIDE} pixels a side")
+        elif target is not None:
+            with staged(target) as part:
+                # Without subsampling, which would blur lines and letters.
+                prediction.plot().save(part, format="JPEG", quality=92, subsampling=0)
     document.finish(print_it=args.json)
     return min(failed, 1)
 
@@ -260,24 +287,31 @@ def _find_pictures(arguments: list[str]) -> list[Path]:
     return paths
 
 
-def _drawing_paths(paths: list[Path], output: Path | None) -> list[Path | None]:
-    """Where each drawn picture goes: the picture's name, numbered where two are the same."""
+def _drawing_paths(paths: list[Path], image_ids: list[int], output: Path | None) -> list[Path | None]:
+    """Where each drawn picture goes: the picture's name, numbered where two are the same.
+
+    Raises:
+        ConfigError: a drawing, or the map of segments beside it, would overwrite one of the pictures.
+    """
     if output is None:
         return [None] * len(paths)
     output.mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
-    sources = {path.absolute() for path in paths}
+    sources = {path.resolve() for path in paths}
     targets: list[Path | None] = []
-    for path in paths:
+    for path, image_id in zip(paths, image_ids, strict=True):
         names = (f"{path.stem}{'' if n == 1 else f'-{n}'}.jpg" for n in range(1, len(paths) + 1))
-        name = next(name for name in names if name not in taken)
-        taken.add(name)
-        if (output / name).absolute() in sources:
-            raise ConfigError(
-                f"--output {output}: the drawing of {path} would overwrite a picture it is made from"
-            )
+        name = next(name for name in names if name.lower() not in taken)  # some disks ignore case
+        taken.add(name.lower())
+        for written in (output / name, output / _panoptic_name(image_id)):
+            if written.resolve() in sources:
+                raise ConfigError(f"--output {output}: what is drawn of {path} would overwrite {written}")
         targets.append(output / name)
     return targets
+
+
+def _panoptic_name(image_id: int) -> str:
+    return f"{image_id}_panoptic.png"
 
 
 def _image_ids(paths: list[Path]) -> list[int]:
@@ -330,27 +364,18 @@ class _Document:
         self.content["predictions"] += prediction.to_coco(image_id)
         if prediction.instances.panoptic is not None:
             annotation, ids = prediction.to_coco_panoptic(image_id)
-            name = f"{image_id}_panoptic.png"
+            name = _panoptic_name(image_id)
             self.content["panoptic"].append({**annotation, "file_name": name})
             if self.output is not None:
-                _write(self.output / name, lambda part: ids.save(part, format="PNG"))
+                with staged(self.output / name) as part:
+                    ids.save(part, format="PNG")
 
     def finish(self, *, print_it: bool) -> None:
         if print_it:
             print(json.dumps(self.content))
         if self.output is not None:
-            text = json.dumps(self.content)
-            _write(self.output / "predictions.json", lambda part: part.write_text(text, encoding="utf-8"))
-
-
-def _write(target: Path, write: Callable[[Path], object]) -> None:
-    """Write beside `target` and move into place, so that it is never half a file."""
-    part = target.with_name(f".{target.name}.part")
-    try:
-        write(part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+            with staged(self.output / "predictions.json") as part:
+                part.write_text(json.dumps(self.content), encoding="utf-8")
 
 
 def _show_warnings() -> None:

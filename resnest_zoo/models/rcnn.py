@@ -61,8 +61,8 @@ class GeneralizedRCNN(nn.Module):
         return tuple(
             f"{name}.{layer}"
             for name, module in self.named_modules()
-            for layer in getattr(module, "class_layers", ())
             if module is not self
+            for layer in getattr(module, "class_layers", ())
         )
 
     @property
