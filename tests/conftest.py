@@ -104,3 +104,25 @@ def tiny(own_registry: None, tiny_entries: dict[str, Entry], tiny_folder: Path) 
     torch.set_num_threads(1)  # several would wait for each other longer than they work
     yield tiny_folder
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def mirror(tiny: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> FileServer:
+    """A server of the tiny models' files, set as the mirror."""
+    server.folder = tiny
+    monkeypatch.setenv("RESNEST_ZOO_MIRROR", server.url)
+    return server
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two small photographs, a text and a folder."""
+    import skimage.data
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos")
+    Image.fromarray(skimage.data.coffee()).resize((150, 100)).save(folder / "coffee.jpg")
+    Image.fromarray(skimage.data.astronaut()).resize((96, 96)).save(folder / "astronaut.PNG")
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / "more").mkdir()
+    return folder

@@ -32,14 +32,6 @@ KINDS = ("detection", "mask", "cascade", "panoptic")
 _CLS = "roi_heads.box_predictor.cls_score"
 
 
-@pytest.fixture
-def mirror(tiny: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> FileServer:
-    """A server of the tiny models' files, set as the mirror."""
-    server.folder = tiny
-    monkeypatch.setenv("RESNEST_ZOO_MIRROR", server.url)
-    return server
-
-
 @pytest.fixture(scope="module")
 def photo() -> torch.Tensor:
     return torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1).contiguous()

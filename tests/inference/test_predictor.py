@@ -21,11 +21,6 @@ from resnest_zoo.structures import Instances, PanopticResult, Segment
 
 
 @pytest.fixture
-def mirror(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RESNEST_ZOO_MIRROR", str(tiny))
-
-
-@pytest.fixture
 def photo() -> np.ndarray[Any, Any]:
     """A real photo, wider than high."""
     return skimage.data.coffee()[:300, :500]
