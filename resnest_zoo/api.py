@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def _with_classes(
     own = [_NUM_CLASSES, str(len(named.things))] if named else []
     cfg = load_config(entry.config, [*own, *overrides])
     if categories is not None:
-        named = _named(categories, entry)
+        named = _named(categories, named)
         if num_classes not in (None, len(named.things)):
             raise ConfigError(f"num_classes is {num_classes}, but {len(named.things)} categories are named")
         num_classes = len(named.things)
@@ -115,21 +116,21 @@ def _with_classes(
         cfg = cfg.override({_NUM_CLASSES: num_classes})
     count = cfg.model.roi_heads.num_classes
     if named is not None and len(named.things) != count:
-        things = Categories.numbered(count)
-        named = Categories(things.things, things.thing_ids, named.stuff, named.stuff_ids)
+        named = _with_stuff(Categories.numbered(count), named)
     return cfg, named
 
 
-def _named(categories: Categories | Sequence[str], entry: Entry) -> Categories:
+def _named(categories: Categories | Sequence[str], entrys: Categories | None) -> Categories:
     """The categories a caller gave; names alone are those of things, and stuff stays the entry's."""
     if isinstance(categories, Categories):
         return categories
     if isinstance(categories, str):
         raise ConfigError(f"categories: expected a list of names, got the text {categories!r}")
-    things = Categories.named(tuple(categories))
-    if entry.categories is None:
-        return things
-    return Categories(things.things, things.thing_ids, entry.categories.stuff, entry.categories.stuff_ids)
+    return _with_stuff(Categories.named(tuple(categories)), entrys)
+
+
+def _with_stuff(things: Categories, of: Categories | None) -> Categories:
+    return things if of is None else replace(things, stuff=of.stuff, stuff_ids=of.stuff_ids)
 
 
 def _class_hint(error: CheckpointError) -> str:

@@ -88,8 +88,8 @@ def _add_predict(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("--weights", metavar="PATH|URL", help="another checkpoint than the published one")
     predict.add_argument(
         "--classes",
-        nargs="+",
-        metavar="CLASS",
+        type=lambda text: [name.strip() for name in text.split(",")],
+        metavar="A,B,…",
         help="names of the classes, if they are not the published ones",
     )
     predict.add_argument(

@@ -113,7 +113,7 @@ def test_options_reach_the_model(photos: Path, tiny: Path, capsys: Capture) -> N
     assert len(json.loads(capsys.readouterr().out)["predictions"]) == 3
     file = tiny / info("tiny_mask").artifact.filename
     names = [f"thing {k}" for k in range(80)]
-    assert predict(coffee, "--json", "--weights", file, "--classes", *names) == 0
+    assert predict(coffee, "--json", "--weights", file, "--classes", ",".join(names)) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["categories"][79] == {"id": 80, "name": "thing 79"}
     assert len(document["predictions"]) > 0
