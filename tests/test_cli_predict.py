@@ -262,16 +262,26 @@ def test_what_stops_the_whole_run_is_one_line(
 
 
 @pytest.mark.usefixtures("mirror")
-def test_an_interrupt_is_130_and_leaves_no_half_file(
+def test_an_interrupt_is_130_and_keeps_what_is_done(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
+    calls = []
+    predict_one = PicturePredictor.__call__
 
-    monkeypatch.setattr(PicturePredictor, "__call__", interrupt)
-    assert predict(photos, "--output", tmp_path / "found") == 130
+    def interrupt_at_second(self: PicturePredictor, picture: Any) -> Any:
+        calls.append(picture)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return predict_one(self, picture)
+
+    monkeypatch.setattr(PicturePredictor, "__call__", interrupt_at_second)
+    found = tmp_path / "found"
+    assert predict(photos, "--output", found) == 130
     assert capsys.readouterr().err.endswith("interrupted\n")
-    assert list((tmp_path / "found").iterdir()) == []
+    first = calls[0]
+    document = json.loads((found / "predictions.json").read_text())
+    assert [row["file_name"] for row in document["images"]] == [str(first)]
+    assert sorted(path.name for path in found.iterdir()) == [f"{first.stem}.jpg", "predictions.json"]
 
 
 @pytest.mark.usefixtures("mirror")

@@ -1,86 +1,28 @@
-"""The command `resnest-zoo`: list, info, download, predict.
-
-Exit codes: 0 all went well, 1 something failed and was reported, 2 wrong usage, 130 interrupted.
-torch is loaded by `predict` alone.
-"""
+"""The command `predict`: pictures in, drawings and COCO JSON out."""
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnest_zoo import __version__
-from resnest_zoo.errors import ConfigError, ImageError, ZooError
+from resnest_zoo.cli.common import report, show_warnings
+from resnest_zoo.errors import ConfigError, ImageError
 from resnest_zoo.hub.cache import staged
-from resnest_zoo.registry import TASKS, Entry, info, list_models
+from resnest_zoo.registry import info
 
 if TYPE_CHECKING:
-    from resnest_zoo.inference import Prediction
+    from resnest_zoo.inference import PicturePredictor, Prediction
 
 _PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _JPEG_SIDE = 65500  # as Pillow writes it
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
-    args = _parser().parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold what the terminal cannot show
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        code: int = args.run(args)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ZooError, OSError) as error:
-        return _report(error)
-    return code
-
-
-def _report(error: Exception | str) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="resnest-zoo", description="ResNeSt and ResNet COCO detectors by name."
-    )
-    parser.add_argument("--version", action="version", version=f"resnest-zoo {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    listing = commands.add_parser("list", help="list the models")
-    listing.add_argument("pattern", nargs="?", default="*", help="such as 'mask_*'")
-    listing.add_argument("--task", choices=TASKS, help="only models of this task")
-    listing.add_argument("--backbones", action="store_true", help="also the ImageNet backbones")
-    listing.add_argument("--json", action="store_true", help="print JSON")
-    listing.set_defaults(run=_list)
-
-    describe = commands.add_parser("info", help="show what is known about a model")
-    describe.add_argument("name", help="name, alias or published file name")
-    describe.add_argument("--json", action="store_true", help="print JSON")
-    describe.set_defaults(run=_info)
-
-    download = commands.add_parser("download", help="bring checkpoints into the cache and verify them")
-    which = download.add_mutually_exclusive_group(required=True)
-    which.add_argument("names", nargs="*", default=[], metavar="NAME", help="name or alias")
-    which.add_argument("--all", action="store_true", help="all detectors")
-    download.set_defaults(run=_download)
-
-    _add_predict(commands.add_parser("predict", help="detect objects in pictures"))
-    return parser
-
-
-def _add_predict(predict: argparse.ArgumentParser) -> None:
+def add_command(commands: Any) -> None:
+    """Add the parser of `predict`."""
+    predict = commands.add_parser("predict", help="detect objects in pictures")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="picture, or folder of pictures")
     predict.add_argument(
         "--model", required=True, metavar="NAME", help="which detector; see `resnest-zoo list`"
@@ -126,115 +68,12 @@ def _fraction(text: str) -> float:
     return value
 
 
-def _list(args: argparse.Namespace) -> int:
-    entries = [info(name) for name in list_models(args.pattern, task=args.task, backbones=args.backbones)]
-    if args.json:
-        print(json.dumps([_describe(entry) for entry in entries], indent=2))
-        return 0
-    if not entries:
-        raise ZooError(f"no model matches {args.pattern!r}; `resnest-zoo list` shows all")
-    header = ("name", "method", "backbone", "box AP", "mask AP", "PQ", "params", "known SHA-256")
-    rows = [header, *map(_row, entries)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print("\nAP and PQ as reported on COCO val2017, in percent.")
-    return 0
-
-
-def _row(entry: Entry) -> tuple[str, ...]:
-    # As the line below the table says; other results are for `info`.
-    rows = (row for row in entry.reported if (row.dataset, row.split) == ("COCO", "val2017") and not row.tta)
-    reported = next(rows, None)
-    numbers = (reported.box, reported.mask, reported.pq) if reported else (None, None, None)
-    shown = ("" if number is None else f"{number:.2f}" for number in numbers)
-    millions = f"{entry.parameters / 1e6:.0f} M" if entry.parameters else ""
-    return (
-        entry.name,
-        entry.method or entry.task,
-        entry.backbone,
-        *shown,
-        millions,
-        _known_hash(entry),
-    )
-
-
-def _known_hash(entry: Entry) -> str:
-    digits = entry.artifact.expected_sha256
-    if digits is None:
-        return "none"
-    return "full" if len(digits) == 64 else f"{digits}…"
-
-
-def _hash_in_words(entry: Entry) -> str:
-    digits = entry.artifact.expected_sha256
-    if digits is None:
-        return "none published: the bytes cannot be verified"
-    return digits if len(digits) == 64 else f"begins with {digits}, which is all that is published of it"
-
-
-def _info(args: argparse.Namespace) -> int:
-    entry = info(args.name)
-    if args.json:
-        print(json.dumps(_describe(entry), indent=2))
-        return 0
-    artifact = entry.artifact
-    fields = {
-        "name": entry.name,
-        "task": entry.task,
-        "method": entry.method,
-        "backbone": entry.backbone,
-        "parameters": f"{entry.parameters:,}" if entry.parameters else "",
-        "classes": len(entry.categories.things) if entry.categories else "",
-        "config": entry.config or "",
-        "file": artifact.path or artifact.filename,
-        "SHA-256": _hash_in_words(entry),
-        "size": f"{artifact.size:,} bytes" if artifact.size else "",
-        "URL": "\n".join(artifact.urls),
-        "reported": "\n".join(map(str, entry.reported)),
-        "log": entry.log_url or "",
-        "starts from": entry.pretrained_from or "",
-        "licence": entry.licence,
-        "source": entry.source or "",
-        "also called": "\n".join(entry.aliases),
-    }
-    for label, value in fields.items():
-        for index, line in enumerate(str(value).splitlines()):
-            print(f"{label if index == 0 else '':<12} {line}")
-    return 0
-
-
-def _describe(entry: Entry) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    described = asdict(entry)
-    if entry.artifact.path is not None:
-        described["artifact"]["path"] = str(entry.artifact.path)
-    return described
-
-
-def _download(args: argparse.Namespace) -> int:
-    from resnest_zoo.hub import fetch
-
-    _show_warnings()
-    failed = 0
-    entries = [info(name) for name in (list_models() if args.all else args.names)]
-    for entry in entries:
-        try:
-            print(f"{entry.name}  {fetch(entry.artifact, progress=None)}", flush=True)
-        except ZooError as error:
-            failed += _report(error)
-    return min(failed, 1)
-
-
 def _predict(args: argparse.Namespace) -> int:
     entry = info(args.model)  # a wrong name is told before torch is loaded
     paths = _find_pictures(args.images)
     image_ids = _image_ids(paths)
     targets = _drawing_paths(paths, image_ids, args.output)
-    _show_warnings()
-    from tqdm import tqdm
-
+    show_warnings()
     from resnest_zoo.api import Predictor
 
     predictor = Predictor(
@@ -247,29 +86,43 @@ def _predict(args: argparse.Namespace) -> int:
         overrides=[item for pair in args.set for item in pair],
     )
     document = _Document(entry.name, args.score_threshold, predictor.model.categories, args.output)
+    try:
+        failed = _predict_all(
+            predictor, list(zip(image_ids, paths, targets, strict=True)), document, args.json
+        )
+    finally:
+        document.finish(print_it=args.json)  # of an interrupted run, what is done
+    return min(failed, 1)
+
+
+def _predict_all(
+    predictor: PicturePredictor, work: list[tuple[int, Path, Path | None]], document: _Document, quiet: bool
+) -> int:
+    """Predict, draw and record picture after picture; returns the number of failures."""
+    from tqdm import tqdm
+
     failed = 0
     # Without a terminal the bar stays away, and the lines below tell how far it is.
-    bar = tqdm(paths, desc="predict", unit="image", disable=None if len(paths) > 1 else True)
-    for image_id, path, target in zip(image_ids, bar, targets, strict=True):
+    bar = tqdm(work, desc="predict", unit="image", disable=None if len(work) > 1 else True)
+    for image_id, path, target in bar:
         try:
             prediction = predictor(path)
         except ImageError as error:
             with bar.external_write_mode(sys.stderr):
-                failed += _report(error)
+                failed += report(error)
             continue
-        if not args.json:
+        if not quiet:
             with bar.external_write_mode(sys.stdout):
                 print(f"{path}: {_summary(prediction)}", flush=True)
         document.add(image_id, path, prediction)
         if target is not None and max(prediction.instances.image_size) > _JPEG_SIDE:
             with bar.external_write_mode(sys.stderr):
-                failed += _report(f"{path}: not drawn: a JPEG has at most {_JPEG_SIDE} pixels a side")
+                failed += report(f"{path}: not drawn: a JPEG has at most {_JPEG_SIDE} pixels a side")
         elif target is not None:
             with staged(target) as part:
                 # Without subsampling, which would blur lines and letters.
                 prediction.plot().save(part, format="JPEG", quality=92, subsampling=0)
-    document.finish(print_it=args.json)
-    return min(failed, 1)
+    return failed
 
 
 def _find_pictures(arguments: list[str]) -> list[Path]:
@@ -376,13 +229,3 @@ class _Document:
         if self.output is not None:
             with staged(self.output / "predictions.json") as part:
                 part.write_text(json.dumps(self.content), encoding="utf-8")
-
-
-def _show_warnings() -> None:
-    import logging
-
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
