@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,7 +91,7 @@ def get(
     try:
         load_checkpoint(model, path, replaceable=model.class_layers if changes_classes else ())
     except CheckpointError as error:
-        raise CheckpointError(f"{error}{_class_hint(error)}") from error
+        raise CheckpointError(f"{error}{_class_hint(error)}", error.clashes) from error
     return model.to(chosen)
 
 
@@ -134,11 +133,11 @@ def _with_stuff(things: Categories, of: Categories | None) -> Categories:
 
 
 def _class_hint(error: CheckpointError) -> str:
-    """What to pass when the file's classes differ in number, which its shape clashes show; else nothing."""
-    clash = re.search(r"cls_score\.bias: expected \(\d+,\).* got \((\d+),\)", str(error))
-    if clash is None:
+    """What to pass when the file's classes differ in number; else nothing."""
+    sizes = [shape[0] for key, shape in error.clashes.items() if key.endswith("cls_score.bias")]
+    if not sizes:
         return ""
-    count = int(clash[1]) - 1  # one is the background
+    count = sizes[0] - 1  # one is the background
     return f"\n  A file of {count} classes: pass num_classes={count}, or categories= with their names."
 
 

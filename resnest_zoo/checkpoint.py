@@ -228,9 +228,9 @@ def load_checkpoint(
     kept = {key for key in own for layer in layers if key.startswith(f"{layer}.")}
     if not any(key in state and state[key].shape != own[key].shape for key in kept):
         kept, layers = set(), []
-    problems = _differences(own, state, kept)
+    problems, clashes = _differences(own, state, kept)
     if problems:
-        raise CheckpointError(f"{path}: belongs to another model:\n" + "\n".join(problems))
+        raise CheckpointError(f"{path}: belongs to another model:\n" + "\n".join(problems), clashes)
     loaded = {key: state[key] if key in state and key not in kept else value for key, value in own.items()}
     model.load_state_dict(loaded)
     if layers:
@@ -238,26 +238,28 @@ def load_checkpoint(
     return tuple(layers)
 
 
-def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor], kept: set[str]) -> list[str]:
-    """A heading and a sorted list for each kind of difference."""
+def _differences(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], kept: set[str]
+) -> tuple[list[str], dict[str, tuple[int, ...]]]:
+    """A heading and a sorted list for each kind of difference, and the shapes in the file that clash."""
     # How many batches a norm has seen matters to nobody and is missing beside frozen norms.
     mine = {k for k in own if not k.endswith("num_batches_tracked")} - kept
     theirs = {k for k in state if not k.endswith("num_batches_tracked")} - kept
-    clashes = [
-        f"{key}: expected {_kind(own[key])}, got {_kind(state[key])}"
+    clashes = {
+        key: tuple(state[key].shape)
         for key in sorted(mine & theirs)
         if own[key].shape != state[key].shape or not state[key].is_floating_point()
-    ]
+    }
     lines: list[str] = []
     for heading, items in (
         ("missing keys", sorted(mine - theirs)),
         ("unexpected keys", sorted(theirs - mine)),
-        ("shape clashes", clashes),
+        ("shape clashes", [f"{k}: expected {_kind(own[k])}, got {_kind(state[k])}" for k in clashes]),
     ):
         if items:
             more = [f"    … and {len(items) - _LISTED} more"] if len(items) > _LISTED else []
             lines += [f"  {len(items)} {heading}:", *(f"    {item}" for item in items[:_LISTED]), *more]
-    return lines
+    return lines, clashes
 
 
 def _kind(tensor: Tensor) -> str:
