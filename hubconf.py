@@ -66,16 +66,6 @@ _PREPROCESSING = {
 _EXTRAS = {"instance segmentation": ", and masks", "panoptic segmentation": ", masks, and a map of segments"}
 
 
-def _describe_results(entry: _registry.Entry) -> str:
-    lines = []
-    for row in entry.reported:
-        metrics = {"box AP": row.box, "mask AP": row.mask, "PQ": row.pq}
-        numbers = ", ".join(f"{name} {value:.2f}" for name, value in metrics.items() if value is not None)
-        tta = {True: ", with test-time augmentation", False: "", None: ", test-time augmentation not stated"}
-        lines.append(f"    {row.dataset} {row.split}: {numbers}{tta[row.tta]}")
-    return "\n".join(lines)
-
-
 def _make_entry_point(entry: _registry.Entry) -> _Callable[..., _Any]:
     def entry_point(
         pretrained: bool = True,
@@ -98,7 +88,7 @@ def _make_entry_point(entry: _registry.Entry) -> _Callable[..., _Any]:
         method=entry.method,
         backbone=entry.backbone,
         task=entry.task,
-        results=_describe_results(entry),
+        results="\n".join(f"    {row}" for row in entry.reported),
         parameters=entry.parameters,
         filename=entry.artifact.filename,
         preprocessing=_PREPROCESSING[entry.backbone.partition("-")[0]],

@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.golden import filled_model
+from resnest_zoo.errors import ZooError
+from resnest_zoo.hub.staging import staged
 from resnest_zoo.registry import info
 
 
@@ -34,19 +36,21 @@ def write_checkpoint(name: str, folder: Path) -> Path:
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / info(name).artifact.filename
-    part = path.with_name(f".{path.name}.part")
-    torch.save(content, part, _use_new_zipfile_serialization=False)
-    part.replace(path)
+    with staged(path) as part:
+        torch.save(content, part, _use_new_zipfile_serialization=False)
     return path
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fill", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    args = parser.parse_args()
-    for name in args.names:
-        print(write_checkpoint(name, args.output))
+    args = parser.parse_args(argv)
+    try:
+        for name in args.names:
+            print(write_checkpoint(name, args.output))
+    except ZooError as error:
+        parser.error(str(error))
     return 0
 
 

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from resnest_zoo.config import load_config
+from resnest_zoo.errors import UnknownModelError
 from resnest_zoo.inference.tta import TTA
 from resnest_zoo.models import GeneralizedRCNN, build_model
 from resnest_zoo.registry import info
@@ -48,6 +49,7 @@ TOLERANCES = {
         "sem_seg": 0,
         "panoptic_seg": 0,
         "segments": 0,
+        "segment_area": 0,
     },
     # On the CPU. About ten times the largest difference seen in all goldens: rounding, 1.2e-7, grows
     # through the layers to 2e-6 of a feature; a box of 300 pixels moves by 1e-4 of one.
@@ -56,13 +58,14 @@ TOLERANCES = {
         "proposals": 1e-3,
         "objectness": 2e-5,
         "boxes": 1e-3,
-        "scores": 1e-5,
+        "scores": 2e-5,
         "classes": 0,
         "mask_area": 4,
         "mask_bits": 4,
         "sem_seg": 4,
         "panoptic_seg": 4,
-        "segments": 4,
+        "segments": 0,
+        "segment_area": 4,
     },
 }
 
@@ -152,7 +155,8 @@ class Outcome:
 
 def check(path: Path, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Outcome:
     """Run the model of a golden file under the file's conditions and compare every output it holds."""
-    with np.load(path, allow_pickle=False) as stored:
+    # numpy leaves a damaged file open when it opens the file itself.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         golden = {key: stored[key] for key in stored.files}
     opts = json.loads(str(golden["opts"])) if "opts" in golden else []
     # Measured, not documented: with these weights the differences are 1e-14, with the others 1e-7.
@@ -171,7 +175,8 @@ def check(path: Path, dtype: torch.dtype = torch.float64, device: str = "cpu") -
 def filled_model(name: str, opts: Sequence[str] = (), dtype: torch.dtype = torch.float32) -> GeneralizedRCNN:
     """An entry's model without resizing, its weights defined by their names and rounded to `dtype`."""
     config = info(name).config
-    assert config is not None
+    if config is None:
+        raise UnknownModelError(f"{name} is a backbone, not a detector")
     with torch.device("meta"):
         model = build_model(load_config(config, ["INPUT.MIN_SIZE_TEST", "0", *opts]))
     model = model.to(dtype).to_empty(device="cpu")
@@ -202,15 +207,18 @@ def _instances(found: Instances) -> dict[str, Array]:
     if found.panoptic is not None:
         got["sem_seg"] = _numpy(found.panoptic.semantic)
         got["panoptic_seg"] = _numpy(found.panoptic.segment_map)
-        got["segments"] = np.array([_segment_row(vars(s)) for s in found.panoptic.segments])
+        got |= _segment_table([vars(s) for s in found.panoptic.segments])
     return got
 
 
-def _segment_row(segment: dict[str, Any]) -> list[float]:
-    """Numbers of one segment, ours or a stored one; areas of things are not stored."""
-    area = 0 if segment["is_thing"] else segment["area"]
-    instance = -1 if segment["instance"] is None else segment["instance"]
-    return [segment["id"], segment["is_thing"], segment["class_index"], area, instance]
+def _segment_table(segments: list[dict[str, Any]]) -> dict[str, Array]:
+    """Numbers of the segments, ours or stored ones; areas of things are not stored."""
+    rows = [
+        [s["id"], s["is_thing"], s["class_index"], -1 if s["instance"] is None else s["instance"]]
+        for s in segments
+    ]
+    areas = [0 if s["is_thing"] else s["area"] for s in segments]
+    return {"segments": np.array(rows), "segment_area": np.array(areas)}
 
 
 def _numpy(tensor: Tensor) -> Array:
@@ -261,7 +269,7 @@ def _comparable(golden: dict[str, Array]) -> dict[str, Array]:
             }
             for s in json.loads(str(stored["segments"]))
         ]
-        stored["segments"] = np.array([_segment_row(row) for row in rows])
+        stored |= _segment_table(rows)
     return stored
 
 

@@ -33,7 +33,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"FAIL  {problem}")
     for path in files:
         start = time.perf_counter()
-        outcome = golden.check(path, getattr(torch, args.dtype), args.device)
+        try:
+            outcome = golden.check(path, getattr(torch, args.dtype), args.device)
+        except Exception as error:  # one broken file must not hide what the others show
+            outcome = golden.Outcome(path, failures=[f"cannot be checked: {type(error).__name__}: {error}"])
         print(f"{outcome.line()}  {time.perf_counter() - start:.0f} s", flush=True)
         for failure in outcome.failures:
             print(f"      {failure}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,8 +14,8 @@ from resnest_zoo import hub
 from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import load_checkpoint, read_safetensors_metadata, write_safetensors
 from resnest_zoo.config import Config, load_config
-from resnest_zoo.errors import ConfigError, UnknownModelError
-from resnest_zoo.inference.predictor import PicturePredictor
+from resnest_zoo.errors import CheckpointError, ConfigError, UnknownModelError
+from resnest_zoo.inference.predictor import PicturePredictor, check_score_threshold
 from resnest_zoo.models import GeneralizedRCNN, build_model
 from resnest_zoo.registry import Entry, info
 
@@ -50,10 +52,11 @@ def get(
     Args:
         name: name or alias of an entry, such as "mask_rcnn_resnest50".
         pretrained: load the entry's published checkpoint; False leaves fresh random weights.
-        weights: load this checkpoint instead: a path, or an http(s) URL.
+        weights: load this checkpoint instead, whatever `pretrained` says: a path, or an http(s) URL.
         num_classes: build heads for this many classes. Where that differs from the checkpoint, all but the
             class layers are loaded, and a warning names those.
         categories: what the classes mean: `Categories`, or names in class order; sets `num_classes` too.
+            Names alone leave the stuff of a panoptic model as it is.
         device: where to put the model; the CPU by default.
         progress: show a progress bar on download; None shows one if stderr is a terminal.
         overrides: config keys and values in turn, such as ["TEST.DETECTIONS_PER_IMAGE", "300"].
@@ -63,11 +66,14 @@ def get(
 
     Raises:
         UnknownModelError: no entry of that name, or it is a backbone, which detects nothing.
-        ConfigError: an override is wrong, or `categories` and `num_classes` contradict each other.
+        ConfigError: an override is wrong, `categories` and `num_classes` contradict each other, or there is
+            no such device here.
+        RegistryError: `weights` is an address, but not a clean http(s) one.
         DownloadError: the checkpoint cannot be had.
         CheckpointError: the checkpoint is unsafe, damaged or of another model.
     """
     entry = info(name)
+    chosen = _device(device)
     if entry.config is None:
         raise UnknownModelError(
             f"{entry.name} is an ImageNet backbone that training starts from, not a detector; "
@@ -76,15 +82,18 @@ def get(
     cfg, named = _with_classes(entry, overrides, num_classes, categories)
     path = _checkpoint_path(entry, pretrained, weights, progress)
     if path is None:
-        return build_model(cfg, named).to(_device(device))
+        return build_model(cfg, named).to(chosen)
     # Where classes change, the checkpoint leaves layers to their fresh values; else it fills everything.
     changes_classes = num_classes is not None or named != entry.categories
     with torch.device("cpu" if changes_classes else "meta"):
         model = build_model(cfg, named)
     if not changes_classes:
         model = model.to_empty(device="cpu")
-    load_checkpoint(model, path, replaceable=model.class_layers if changes_classes else ())
-    return model.to(_device(device))
+    try:
+        load_checkpoint(model, path, replaceable=model.class_layers if changes_classes else ())
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{_class_hint(error)}", error.clashes) from error
+    return model.to(chosen)
 
 
 def _with_classes(
@@ -99,7 +108,7 @@ def _with_classes(
     own = [_NUM_CLASSES, str(len(named.things))] if named else []
     cfg = load_config(entry.config, [*own, *overrides])
     if categories is not None:
-        named = categories if isinstance(categories, Categories) else Categories.named(tuple(categories))
+        named = _named(categories, named)
         if num_classes not in (None, len(named.things)):
             raise ConfigError(f"num_classes is {num_classes}, but {len(named.things)} categories are named")
         num_classes = len(named.things)
@@ -107,9 +116,55 @@ def _with_classes(
         cfg = cfg.override({_NUM_CLASSES: num_classes})
     count = cfg.model.roi_heads.num_classes
     if named is not None and len(named.things) != count:
-        things = Categories.numbered(count)
-        named = Categories(things.things, things.thing_ids, named.stuff, named.stuff_ids)
+        named = _with_stuff(Categories.numbered(count), named)
     return cfg, named
+
+
+def _named(categories: Categories | Sequence[str], entrys: Categories | None) -> Categories:
+    """The categories a caller gave; names alone are those of things, and stuff stays the entry's."""
+    if isinstance(categories, Categories):
+        return categories
+    if isinstance(categories, str):
+        raise ConfigError(f"categories: expected a list of names, got the text {categories!r}")
+    return _with_stuff(Categories.named(tuple(categories)), entrys)
+
+
+def _with_stuff(things: Categories, of: Categories | None) -> Categories:
+    return things if of is None else replace(things, stuff=of.stuff, stuff_ids=of.stuff_ids)
+
+
+def _class_hint(error: CheckpointError) -> str:
+    """What to pass when the file's classes differ in number; else nothing."""
+    sizes = [shape[0] for key, shape in error.clashes.items() if key.endswith("cls_score.bias")]
+    if not sizes:
+        return ""
+    count = sizes[0] - 1  # one is the background
+    return f"\n  A file of {count} classes: pass num_classes={count}, or categories= with their names."
+
+
+def _checkpoint_path(
+    entry: Entry, pretrained: bool, weights: str | Path | None, progress: bool | None
+) -> Path | None:
+    if weights is None:
+        return (_find_twin(entry) or hub.fetch(entry.artifact, progress=progress)) if pretrained else None
+    if isinstance(weights, str) and "://" in weights:
+        return hub.fetch(hub.Artifact.from_url(weights), progress=progress)
+    return Path(weights).expanduser()
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    """A usable device.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    try:
+        chosen = torch.device("cpu" if device is None else device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {str(device)!r} cannot be used here: {reason}") from error
+    return chosen
 
 
 def convert(name: str, output: str | Path | None = None, *, progress: bool | None = None) -> Path:
@@ -160,34 +215,10 @@ def _find_twin(entry: Entry) -> Path | None:
         return None
     metadata = read_safetensors_metadata(path)
     made_from = {"name": entry.name, "config_sha256": _config_digest(entry)}
-    expected = hub.with_locked_hash(entry.artifact).expected_sha256 or ""
+    pin = hub.read_pins(path.parent).get(entry.artifact.filename)
+    expected = hub.with_locked_hash(entry.artifact).expected_sha256 or (pin.sha256 if pin else "")
     original_is_right = metadata.get("original_sha256", "").startswith(expected)
     return path if original_is_right and made_from.items() <= metadata.items() else None
-
-
-def _checkpoint_path(
-    entry: Entry, pretrained: bool, weights: str | Path | None, progress: bool | None
-) -> Path | None:
-    if weights is None:
-        return (_find_twin(entry) or hub.fetch(entry.artifact, progress=progress)) if pretrained else None
-    if isinstance(weights, str) and weights.lower().startswith(("http://", "https://")):
-        return hub.fetch(hub.Artifact.from_url(weights), progress=progress)
-    return Path(weights).expanduser()
-
-
-def _device(device: torch.device | str | None) -> torch.device:
-    """A usable device.
-
-    Raises:
-        ConfigError: there is no such device here.
-    """
-    try:
-        chosen = torch.device("cpu" if device is None else device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device {str(device)!r} cannot be used here: {reason}") from error
-    return chosen
 
 
 class Predictor(PicturePredictor):
@@ -204,18 +235,26 @@ class Predictor(PicturePredictor):
         score_threshold: float = 0.5,
         tta: bool = False,
         device: torch.device | str | None = None,
-        **options: object,
+        **options: Any,
     ) -> None:
         """Build the model where a name is given.
 
         Args:
-            model: name or alias of an entry, or a model already built.
+            model: name or alias of an entry, or a model already built, which stays on its device.
             score_threshold: detections below it are left out, 0-1.
             tta: use the config's test-time augmentation; slow.
             device: by default a GPU if there is one.
             **options: further arguments of `get`, such as `weights` or `num_classes`.
+
+        Raises:
+            ConfigError: the threshold is outside 0-1, or a model already built is given more arguments.
+            ZooError: as `get` does.
         """
+        check_score_threshold(score_threshold)
         if isinstance(model, str):
-            device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-            model = get(model, device=device, **options)  # type: ignore[arg-type]
+            if device is None:
+                device = "cuda" if torch.cuda.is_available() else "cpu"
+            model = get(model, device=device, **options)
+        elif given := [*options, *(["device"] if device is not None else [])]:
+            raise ConfigError(f"a model already built takes no more arguments of `get`: {', '.join(given)}")
         super().__init__(model, score_threshold=score_threshold, tta=tta)

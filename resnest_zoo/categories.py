@@ -17,9 +17,9 @@ class Categories:
 
     Attributes:
         things: name of each countable class; class k of `Instances.classes` is `things[k]`.
-        thing_ids: the category id of each, as the data set's annotations write it (COCO's are sparse).
+        thing_ids: the category id of each, as the data set's annotations write it; COCO's have gaps.
         stuff: names of the semantic classes; class 0 stands for "some thing" and is never a segment.
-        stuff_ids: their category ids; that of class 0 is 0. Both are empty for models without panoptic output.
+        stuff_ids: their category ids; that of class 0 is 0. Both are empty without panoptic output.
 
     Raises:
         ConfigError: names and ids differ in number.

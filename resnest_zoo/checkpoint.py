@@ -55,7 +55,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused: it holds something other than plain tensors, or is damaged ({_reason(error)}). "
+            f"{path}: refused: it holds something other than plain tensors, or is damaged: {_reason(error)}. "
             "If you trust it, convert it to safetensors with the tool that made it"
         ) from error
     except Exception as error:  # a damaged file makes the readers fail in many ways
@@ -133,6 +133,7 @@ class _Callable:
     """A function for the unpickler, without attributes that a pickle could set."""
 
     __slots__ = ("_function",)
+    _function: Callable[..., object]
 
     def __init__(self, function: Callable[..., object]) -> None:
         object.__setattr__(self, "_function", function)
@@ -166,6 +167,7 @@ class _NumpyUnpickler(pickle.Unpickler):
         ("numpy", "ndarray"): None,  # only ever an argument of `_reconstruct`
         ("numpy", "dtype"): _Callable(_make_dtype),
         ("_codecs", "encode"): _Callable(_make_bytes),
+        ("__builtin__", "bytes"): _Callable(lambda: b""),  # how protocol 2 writes no bytes
     }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -226,9 +228,9 @@ def load_checkpoint(
     kept = {key for key in own for layer in layers if key.startswith(f"{layer}.")}
     if not any(key in state and state[key].shape != own[key].shape for key in kept):
         kept, layers = set(), []
-    problems = _differences(own, state, kept)
+    problems, clashes = _differences(own, state, kept)
     if problems:
-        raise CheckpointError(f"{path}: belongs to another model:\n" + "\n".join(problems))
+        raise CheckpointError(f"{path}: belongs to another model:\n" + "\n".join(problems), clashes)
     loaded = {key: state[key] if key in state and key not in kept else value for key, value in own.items()}
     model.load_state_dict(loaded)
     if layers:
@@ -236,26 +238,28 @@ def load_checkpoint(
     return tuple(layers)
 
 
-def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor], kept: set[str]) -> list[str]:
-    """A heading and a sorted list for each kind of difference."""
+def _differences(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], kept: set[str]
+) -> tuple[list[str], dict[str, tuple[int, ...]]]:
+    """A heading and a sorted list for each kind of difference, and the shapes in the file that clash."""
     # How many batches a norm has seen matters to nobody and is missing beside frozen norms.
     mine = {k for k in own if not k.endswith("num_batches_tracked")} - kept
     theirs = {k for k in state if not k.endswith("num_batches_tracked")} - kept
-    clashes = [
-        f"{key}: expected {_kind(own[key])}, got {_kind(state[key])}"
+    clashes = {
+        key: tuple(state[key].shape)
         for key in sorted(mine & theirs)
         if own[key].shape != state[key].shape or not state[key].is_floating_point()
-    ]
+    }
     lines: list[str] = []
     for heading, items in (
         ("missing keys", sorted(mine - theirs)),
         ("unexpected keys", sorted(theirs - mine)),
-        ("shape clashes", clashes),
+        ("shape clashes", [f"{k}: expected {_kind(own[k])}, got {_kind(state[k])}" for k in clashes]),
     ):
         if items:
             more = [f"    … and {len(items) - _LISTED} more"] if len(items) > _LISTED else []
             lines += [f"  {len(items)} {heading}:", *(f"    {item}" for item in items[:_LISTED]), *more]
-    return lines
+    return lines, clashes
 
 
 def _kind(tensor: Tensor) -> str:
@@ -268,6 +272,7 @@ def write_safetensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping
     Raises:
         CheckpointError: the file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     part = path.with_name(f".{path.name}.part")
@@ -275,8 +280,8 @@ def write_safetensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping
         tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
         save_file(tensors, part, metadata=dict(metadata))
         part.replace(path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be written: {error}") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -293,4 +298,4 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: no safetensors file: {_first_line(error)}") from error
+        raise CheckpointError(f"{path}: no safetensors file: {_reason(error)}") from error

@@ -15,6 +15,10 @@ Each is also the built-in exception named beside it, so `except ValueError` keep
 that does not know this package.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 
 class ZooError(Exception):
     """Base of every exception this package raises on purpose."""
@@ -41,7 +45,15 @@ class IntegrityError(DownloadError):
 
 
 class CheckpointError(ZooError, ValueError):
-    """A checkpoint is unreadable, unsafe to read, or belongs to another model."""
+    """A checkpoint is unreadable, unsafe to read, or belongs to another model.
+
+    Attributes:
+        clashes: for a checkpoint of another model, the shapes in the file that are not the model's, by key.
+    """
+
+    def __init__(self, message: str, clashes: Mapping[str, tuple[int, ...]] | None = None) -> None:
+        super().__init__(message)
+        self.clashes = clashes or {}
 
 
 class ImageError(ZooError, ValueError):

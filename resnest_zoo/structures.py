@@ -74,7 +74,7 @@ class Segment:
         class_index: contiguous class.
         area: pixels.
         score: of the instance behind a thing; None for stuff.
-        instance: that instance's index in `Instances`; None for stuff.
+        instance: that instance's index in `Instances`; None for stuff, and where it was filtered out.
     """
 
     id: int
@@ -131,11 +131,25 @@ class Instances:
         return [self.categories.things[k] for k in self.classes.tolist()]
 
     def above(self, score_threshold: float) -> Instances:
-        """Only the instances whose score is at least `score_threshold`; the panoptic result stays whole."""
-        keep = self.scores >= score_threshold
-        masks = None if self.masks is None else self.masks[keep]
+        """Only the instances whose score is at least `score_threshold`.
+
+        The panoptic map stays whole; a segment whose instance is left out no longer names it.
+        """
+        count = int((self.scores >= score_threshold).sum())  # scores fall, so these come first
+        panoptic = self.panoptic
+        if panoptic is not None:
+            segments = (
+                replace(s, instance=None) if s.instance is not None and s.instance >= count else s
+                for s in panoptic.segments
+            )
+            panoptic = replace(panoptic, segments=tuple(segments))
         return replace(
-            self, boxes=self.boxes[keep], scores=self.scores[keep], classes=self.classes[keep], masks=masks
+            self,
+            boxes=self.boxes[:count],
+            scores=self.scores[:count],
+            classes=self.classes[:count],
+            masks=None if self.masks is None else self.masks[:count],
+            panoptic=panoptic,
         )
 
     def to(self, device: torch.device | str) -> Instances:

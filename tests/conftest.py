@@ -6,11 +6,14 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.servers import FileServer
+
+if TYPE_CHECKING:
+    from resnest_zoo.registry import Entry
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -33,18 +36,23 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.node.get_closest_marker("network"):
         return
-    connect = socket.socket.connect
+    connect, look_up = socket.socket.connect, socket.getaddrinfo
+
+    def check(host: Any) -> None:
+        if host not in ("127.0.0.1", "::1", "localhost", None):
+            raise AssertionError(f"a test without the marker `network` reaches for {host}")
 
     def connect_here(self: socket.socket, address: Any) -> None:
-        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in (
-            "127.0.0.1",
-            "::1",
-            "localhost",
-        ):
-            raise AssertionError(f"a test without the marker `network` reaches for {address}")
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            check(address[0])
         connect(self, address)
 
+    def look_up_here(host: Any, *args: Any, **kwargs: Any) -> Any:
+        check(host)
+        return look_up(host, *args, **kwargs)
+
     monkeypatch.setattr(socket.socket, "connect", connect_here)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up_here)
 
 
 @pytest.fixture
@@ -59,8 +67,68 @@ def server(tmp_path: Path) -> Iterator[FileServer]:
 @pytest.fixture
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a test register entries that no other test sees."""
-    from resnest_zoo import registry
+    from tests.tiny_zoo import isolate_registry
 
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
-    monkeypatch.setattr(registry, "_NAMES", dict(registry._NAMES))
-    monkeypatch.setattr(registry, "_READ_FILES", set(registry._READ_FILES))
+    isolate_registry(monkeypatch)
+
+
+@pytest.fixture
+def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test open no connection at all."""
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_entries(tiny_folder: Path) -> dict[str, Entry]:
+    from tests.tiny_zoo import write_tiny
+
+    return {kind: write_tiny(kind, tiny_folder) for kind in ("detection", "mask", "cascade", "panoptic")}
+
+
+@pytest.fixture
+def tiny(own_registry: None, tiny_entries: dict[str, Entry], tiny_folder: Path) -> Iterator[Path]:
+    """Register `tiny_detection`, `tiny_mask`, `tiny_cascade` and `tiny_panoptic`; the folder of their files.
+
+    Nothing serves the files: use the folder as a mirror, or a file of it as weights.
+    """
+    import torch
+
+    from resnest_zoo.registry import register
+
+    for entry in tiny_entries.values():
+        register(entry)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several would wait for each other longer than they work
+    yield tiny_folder
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def mirror(tiny: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> FileServer:
+    """A server of the tiny models' files, set as the mirror."""
+    server.folder = tiny
+    monkeypatch.setenv("RESNEST_ZOO_MIRROR", server.url)
+    return server
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two small photographs, a text and a folder."""
+    import skimage.data
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos")
+    Image.fromarray(skimage.data.coffee()).resize((150, 100)).save(folder / "coffee.jpg")
+    Image.fromarray(skimage.data.astronaut()).resize((96, 96)).save(folder / "astronaut.PNG")
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / "more").mkdir()
+    return folder

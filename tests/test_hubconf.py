@@ -7,12 +7,18 @@ import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import skimage.data
 import torch.hub
 
+import resnest_zoo
+from benchmarks.fill import write_checkpoint
+from resnest_zoo import registry
 from resnest_zoo.config import load_config
 from resnest_zoo.registry import PUBLISHED, get_entry
+from tests.servers import FileServer
 
 ROOT = Path(__file__).parents[1]
 REPOSITORY = "owner/resnest_zoo:v1"
@@ -69,7 +75,9 @@ def test_the_dependencies_are_those_of_the_package() -> None:
 
 def test_entries_work_where_the_package_is_not_installed(hub_folder: Path) -> None:
     code = f"""
-import sys, torch
+import sys
+sys.path = [path for path in sys.path if path != {str(ROOT)!r}]  # an editable install puts it there
+import torch
 torch.hub.set_dir({str(hub_folder)!r})
 torch.hub.list({REPOSITORY!r}, trust_repo=True)
 assert {str(ROOT)!r} not in sys.path
@@ -81,3 +89,71 @@ print(resnest_zoo.__file__)
     )
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).resolve() == ROOT / "resnest_zoo" / "__init__.py"
+
+
+# --- from a repository to what is in a photo -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photo() -> torch.Tensor:
+    return torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1).contiguous()
+
+
+def load(name: str, **options: Any) -> Any:
+    return torch.hub.load(str(ROOT), name, source="local", **options)
+
+
+@pytest.mark.parametrize("kind", ["detection", "panoptic"])
+def test_a_served_model_finds_what_its_file_finds(
+    kind: str,
+    tiny: Path,
+    server: FileServer,
+    photo: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    name = f"tiny_{kind}"
+    monkeypatch.setattr(registry, "PUBLISHED", (name,))  # which is what hubconf.py makes its entries of
+    monkeypatch.setenv("RESNEST_ZOO_MIRROR", server.url)
+    server.folder = tiny
+    filename = get_entry(name).artifact.filename
+    (found,) = load(name)([photo])
+    assert server.paths == [f"/{filename}"]
+    request.getfixturevalue("no_sockets")
+    (again,) = load(name, device="cpu")([photo])
+    (expected,) = load(name, pretrained=False, weights=str(tiny / filename))([photo])
+    for other in (again, expected):
+        assert len(found) > 0
+        assert torch.equal(found.boxes, other.boxes)
+        assert torch.equal(found.scores, other.scores)
+        assert found.names == other.names
+    limited = load(name, overrides=["TEST.DETECTIONS_PER_IMAGE", "2"])
+    assert len(limited([photo])[0]) == 2
+
+
+def test_without_weights_the_model_is_fresh_and_has_the_classes_asked_for(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, no_sockets: None
+) -> None:
+    monkeypatch.setattr(registry, "PUBLISHED", ("tiny_mask",))
+    model = load("tiny_mask", pretrained=False, num_classes=2)
+    assert not model.training
+    assert len(model.categories.things) == 2
+
+
+@pytest.mark.slow
+def test_a_published_model_runs_from_its_name_to_a_photo(
+    tmp_path: Path, server: FileServer, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "faster_rcnn_resnest50_dcn"
+    assert server.folder is not None
+    file = write_checkpoint(name, server.folder)
+    monkeypatch.setenv("RESNEST_ZOO_MIRROR", server.url)
+    (found,) = load(name)([photo])
+    assert server.paths == [f"/{file.name}"]
+    (expected,) = resnest_zoo.get(name, weights=file)([photo])
+    assert len(found) > 0
+    assert torch.equal(found.boxes, expected.boxes)
+    assert torch.equal(found.scores, expected.scores)
+    assert found.names == expected.names
+    load(name)
+    assert len(server.paths) == 1

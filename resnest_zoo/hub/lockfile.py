@@ -9,6 +9,7 @@ from pathlib import Path
 
 from resnest_zoo.errors import RegistryError
 from resnest_zoo.hub.artifact import Artifact
+from resnest_zoo.hub.staging import staged
 
 PACKAGED = Path(__file__).parents[1] / "zoo.lock.json"
 
@@ -33,12 +34,8 @@ def read_lock(path: Path = PACKAGED) -> dict[str, tuple[str, int]]:
 def write_lock(path: Path, files: dict[str, tuple[str, int]]) -> None:
     """Write a lock file, whole or not at all."""
     rows = {name: {"sha256": sha256, "size": size} for name, (sha256, size) in sorted(files.items())}
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with staged(path) as part:
         part.write_text(json.dumps({"files": rows}, indent=2) + "\n", encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def with_locked_hash(artifact: Artifact) -> Artifact:

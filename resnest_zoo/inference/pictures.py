@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,11 @@ def read_picture(source: Picture) -> Tensor:
 
     Args:
         source: a path, the bytes of a file, a PIL image, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)
-            of uint8 or uint16 in RGB order, or an RGB uint8 tensor (3, H, W), which is returned as it is.
+            of uint8 or uint16 in RGB order, or an RGB uint8 tensor (3, H, W), which is returned as it is:
+            on its own device, unchecked, since the model checks it.
 
     Returns:
-        (3, H, W) uint8, RGB, on the CPU.
+        (3, H, W) uint8, RGB; on the CPU, unless it was a tensor elsewhere.
 
     Raises:
         ImageError: the source cannot be read, is empty, or holds floats.
@@ -47,26 +50,21 @@ def read_picture(source: Picture) -> Tensor:
         )
     if str(source).lower().startswith(("http://", "https://")):
         raise ImageError(f"{source}: pictures are not fetched from the net; download it and pass the file")
-    path = Path(source).expanduser()
-    if path.is_dir():
-        raise ImageError(f"{path}: is a folder, not a picture")
-    if not path.exists():
-        raise ImageError(f"{path}: no such file")
-    return _open(path, str(path))
+    return _open(Path(source), str(source))
 
 
 def _open(file: Path | io.BytesIO, name: str) -> Tensor:
-    try:
+    with _named_errors(name):
+        if isinstance(file, Path):
+            file = file.expanduser()
+            if file.is_dir():
+                raise ImageError(f"{name}: is a folder, not a picture")
         with Image.open(file) as picture:
             return _decode(picture, name)
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not a picture in a format Pillow knows, or empty") from error
-    except OSError as error:
-        raise ImageError(f"{name}: cannot be read: {error}") from error
 
 
 def _decode(picture: Image.Image, name: str) -> Tensor:
-    try:
+    with _named_errors(name):
         picture = ImageOps.exif_transpose(picture)
         if picture.mode == "F":
             raise ImageError(
@@ -77,24 +75,37 @@ def _decode(picture: Image.Image, name: str) -> Tensor:
             if array.min(initial=0) < 0 or array.max(initial=0) > 0xFFFF:
                 raise ImageError(f"{name}: holds 32-bit pixels beyond 0-65535; save it as 8 or 16 bits")
             return _to_tensor(_rgb_array(array.astype(np.uint16)))
+        if "transparency" in picture.info:  # of a palette; Pillow warns of a direct way to RGB
+            picture = picture.convert("RGBA")
         return _to_tensor(np.asarray(picture.convert("RGB")))
+
+
+@contextmanager
+def _named_errors(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong into an ImageError that names the picture."""
+    try:
+        yield
     except ImageError:
         raise
-    # Damaged files end in any of these, a picture of a billion pixels in the last.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{name}: cannot be decoded: {error}") from error
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: no such file") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}: not a picture in a format Pillow knows, or empty") from error
+    # Damaged files end in nearly any exception, pictures of a billion pixels in one of their own.
+    except Exception as error:
+        raise ImageError(f"{name}: cannot be read: {str(error) or type(error).__name__}") from error
 
 
 def _rgb_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """(H, W, 3) uint8 of what an array shows."""
-    if array.dtype == np.uint16:
+    if np.issubdtype(array.dtype, np.uint16):  # of either byte order
         # 65535 / 255 is 257 exactly.
         array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if array.dtype != np.uint8:
-        raise ImageError(
-            f"expected an array of uint8 or uint16, got {array.dtype}; "
-            "a float picture in 0-1 becomes one by (255 * a).round().astype('uint8')"
-        )
+        hint = ""
+        if array.dtype.kind == "f":
+            hint = "; a float picture in 0-1 becomes one by (255 * a).round().astype('uint8')"
+        raise ImageError(f"expected an array of uint8 or uint16, got {array.dtype}{hint}")
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):

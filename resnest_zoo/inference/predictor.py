@@ -16,6 +16,9 @@ from resnest_zoo.inference.visualize import draw_instances, draw_panoptic
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.structures import Instances
 
+# Pictures of a list that go through the model together at most, so that its memory has a limit.
+_AT_ONCE = 8
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -105,8 +108,7 @@ class PicturePredictor:
         Raises:
             ConfigError: the threshold is outside 0-1.
         """
-        if not 0 <= score_threshold <= 1:
-            raise ConfigError(f"score_threshold: expected a number from 0 to 1, got {score_threshold}")
+        check_score_threshold(score_threshold)
         self.model = model
         self.score_threshold = score_threshold
         self._detect = TTA(model) if tta else model
@@ -130,8 +132,21 @@ class PicturePredictor:
         return self._predict([read_picture(pictures)])[0]
 
     def _predict(self, images: list[Tensor]) -> list[Prediction]:
-        found = self._detect(images)
-        return [
-            Prediction(image.cpu(), instances.above(self.score_threshold).to("cpu"))
-            for image, instances in zip(images, found, strict=True)
-        ]
+        predictions = []
+        for start in range(0, len(images), _AT_ONCE):
+            few = images[start : start + _AT_ONCE]
+            predictions += [
+                Prediction(image.cpu(), instances.above(self.score_threshold).to("cpu"))
+                for image, instances in zip(few, self._detect(few), strict=True)
+            ]
+        return predictions
+
+
+def check_score_threshold(threshold: float) -> None:
+    """Refuse a threshold outside 0-1, NaN included.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"score_threshold: expected a number from 0 to 1, got {threshold}")

@@ -65,6 +65,8 @@ def draw_panoptic(picture: Image.Image, instances: Instances) -> Image.Image:
         names = instances.categories.things if segment.is_thing else instances.categories.stuff
         colour = class_colour(segment.class_index + (0 if segment.is_thing else things))
         mask = ids == segment.id
+        if not mask.any():
+            continue
         _blend(pixels, mask, colour, _SEGMENT_OPACITY)
         labels.append((_middle(mask), names[segment.class_index], colour))
     pixels[_outlines(ids)] = 20
@@ -104,10 +106,15 @@ class _Pen:
         self.font = ImageFont.load_default(size=max(10, side / 38))
 
     def box(self, box: list[float], colour: Colour) -> None:
+        """Lines along the inside of the box; a box that has no room for them is filled."""
         width, height = self.picture.size
         x0, y0, x1, y1 = (round(v) for v in box)
         x1, y1 = min(max(x0, x1 - 1), width - 1), min(max(y0, y1 - 1), height - 1)
-        self.draw.rectangle((min(x0, x1), min(y0, y1), x1, y1), outline=colour, width=self.width)
+        x0, y0 = min(x0, x1), min(y0, y1)
+        if min(x1 - x0, y1 - y0) < 2 * self.width:  # Pillow would draw beyond the box
+            self.draw.rectangle((x0, y0, x1, y1), fill=colour)
+        else:
+            self.draw.rectangle((x0, y0, x1, y1), outline=colour, width=self.width)
 
     def label(
         self, at: list[float] | tuple[float, float], text: str, colour: Colour, centred: bool = False
@@ -120,7 +127,7 @@ class _Pen:
             y = 0 if centred else at[1]
         x = max(0, min(x, self.picture.width - width))
         y = max(0, min(y, self.picture.height - height))
-        self.draw.rectangle((x, y, x + width, y + height), fill=colour)
+        self.draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
         red, green, blue = colour
         dark = 0.299 * red + 0.587 * green + 0.114 * blue > 140
         ink = (0, 0, 0) if dark else (255, 255, 255)

@@ -11,7 +11,6 @@ Clients do not trust the manifest: they check what they receive against the publ
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -22,6 +21,7 @@ from typing import Any
 from resnest_zoo import hub
 from resnest_zoo.errors import DownloadError, IntegrityError, RegistryError
 from resnest_zoo.hub import Content, read_content
+from resnest_zoo.hub.staging import staged
 from resnest_zoo.registry import Entry
 
 _MANIFEST = "manifest.json"
@@ -104,25 +104,18 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _copy(source: Path, target: Path, wanted: Content) -> None:
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        shutil.copyfile(source, part)
-        written = read_content(part)
-        if written.sha256 != wanted.sha256:
-            raise IntegrityError(f"{target}: wrote {wanted.sha256}, read back {written.sha256}")
-        part.replace(target)
+        with staged(target) as part:
+            shutil.copyfile(source, part)
+            written = read_content(part)
+            if written.sha256 != wanted.sha256:
+                raise IntegrityError(f"{target}: wrote {wanted.sha256}, read back {written.sha256}")
+    except DownloadError:
+        raise
     except OSError as error:
-        if isinstance(error, DownloadError):
-            raise
         raise DownloadError(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write_manifest(folder: Path, manifest: dict[str, dict[str, Any]]) -> None:
-    part = folder / f".{_MANIFEST}.{os.getpid()}.part"
-    try:
+    with staged(folder / _MANIFEST) as part:
         part.write_text(json.dumps({"files": dict(sorted(manifest.items()))}, indent=1), encoding="utf-8")
-        part.replace(folder / _MANIFEST)
-    finally:
-        part.unlink(missing_ok=True)

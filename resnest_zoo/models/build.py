@@ -25,14 +25,14 @@ def build_model(cfg: Config, categories: Categories | None = None) -> Generalize
 
     Args:
         cfg: a checked config.
-        categories: names of its classes; by default COCO's where the numbers of classes are COCO's,
-            else placeholders.
+        categories: names of its classes; what is not given is COCO's where the numbers of classes are
+            COCO's, else placeholders.
 
     Raises:
         ConfigError: `categories` do not fit the numbers of classes.
     """
     panoptic = cfg.model.meta_architecture == "PanopticFPN"
-    categories = _check_categories(cfg, categories or _default_categories(cfg))
+    categories = _complete_categories(cfg, categories)
     backbone = _build_backbone(cfg)
     parts = (
         backbone,
@@ -46,25 +46,24 @@ def build_model(cfg: Config, categories: Categories | None = None) -> Generalize
     return model.eval()
 
 
-def _default_categories(cfg: Config) -> Categories:
-    num_classes = cfg.model.roi_heads.num_classes
-    things = COCO if num_classes == len(COCO.things) else Categories.numbered(num_classes)
+def _complete_categories(cfg: Config, given: Categories | None) -> Categories:
+    """The categories given, with COCO's or placeholder names where none are, checked against the config."""
+    count = cfg.model.roi_heads.num_classes
+    things = given or (COCO if count == len(COCO.things) else Categories.numbered(count))
+    if len(things.things) != count:
+        raise ConfigError(f"{len(things.things)} category names for MODEL.ROI_HEADS.NUM_CLASSES {count}")
     if cfg.model.meta_architecture != "PanopticFPN":
         return things
-    num_stuff = cfg.model.sem_seg_head.num_classes
-    if num_stuff == len(COCO_PANOPTIC.stuff):
-        return Categories(things.things, things.thing_ids, COCO_PANOPTIC.stuff, COCO_PANOPTIC.stuff_ids)
-    stuff = ("things", *(f"stuff_{k}" for k in range(1, num_stuff)))
-    return Categories(things.things, things.thing_ids, stuff, tuple(range(num_stuff)))
-
-
-def _check_categories(cfg: Config, categories: Categories) -> Categories:
-    num_classes = cfg.model.roi_heads.num_classes
-    if len(categories.things) != num_classes:
-        raise ConfigError(
-            f"{len(categories.things)} category names for MODEL.ROI_HEADS.NUM_CLASSES {num_classes}"
-        )
-    return categories
+    count = cfg.model.sem_seg_head.num_classes
+    if things.stuff:
+        stuff, stuff_ids = things.stuff, things.stuff_ids
+    elif count == len(COCO_PANOPTIC.stuff):
+        stuff, stuff_ids = COCO_PANOPTIC.stuff, COCO_PANOPTIC.stuff_ids
+    else:
+        stuff, stuff_ids = ("things", *(f"stuff_{k}" for k in range(1, count))), tuple(range(count))
+    if len(stuff) != count:
+        raise ConfigError(f"{len(stuff)} stuff names for MODEL.SEM_SEG_HEAD.NUM_CLASSES {count}")
+    return Categories(things.things, things.thing_ids, stuff, stuff_ids)
 
 
 def _build_preprocessing(cfg: Config, backbone: FPN) -> Preprocessing:

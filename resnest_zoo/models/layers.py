@@ -111,7 +111,7 @@ def freeze(module: nn.Module) -> nn.Module:
 
 def _freeze_norms(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.BatchNorm2d):
-        frozen: nn.Module = FrozenBatchNorm2d(module.num_features, eps=module.eps)
+        frozen: nn.Module = FrozenBatchNorm2d(module.num_features, eps=module.eps).to(module.weight)
         frozen.load_state_dict(module.state_dict())
         return frozen
     for name, child in module.named_children():

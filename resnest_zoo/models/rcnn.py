@@ -61,8 +61,8 @@ class GeneralizedRCNN(nn.Module):
         return tuple(
             f"{name}.{layer}"
             for name, module in self.named_modules()
-            for layer in getattr(module, "class_layers", ())
             if module is not self
+            for layer in getattr(module, "class_layers", ())
         )
 
     @property
@@ -75,8 +75,8 @@ class GeneralizedRCNN(nn.Module):
     ) -> list[Instances]:
         """Detect objects.
 
-        Pictures that are padded to the same size run together; a picture's result never depends on what
-        else is in the list.
+        Pictures that are padded to the same size run together. Beyond rounding, a picture's result never
+        depends on what else is in the list.
 
         Args:
             images: RGB uint8 (3, H, W), any sizes and any device.

@@ -57,7 +57,7 @@ class ROIPooler:
 
     def _assign_levels(self, boxes: Tensor) -> Tensor:
         """(R,) index into `in_features`."""
-        relative = box_area(boxes).sqrt() / _CANONICAL_SIZE
+        relative: Tensor = box_area(boxes).sqrt() / _CANONICAL_SIZE
         level = (_CANONICAL_LEVEL + (relative + 1e-8).log2()).floor().long()
         return (level - self.min_level).clamp(0, len(self.strides) - 1)
 

@@ -38,8 +38,7 @@ def paste_masks(mask_probs: Tensor, boxes: Tensor, image_size: tuple[int, int]) 
         raise ShapeError(f"paste_masks: {len(mask_probs)} masks but boxes {tuple(boxes.shape)}")
     height, width = image_size
     pasted = torch.zeros((len(boxes), height, width), dtype=torch.bool, device=boxes.device)
-    # On the CPU one mask at a time touches the fewest pixels; an accelerator prefers few large launches.
-    chunk = 1 if boxes.device.type == "cpu" else max(1, _CHUNK_PIXELS // max(1, height * width))
+    chunk = _masks_at_once(boxes.device, height * width)
     for start in range(0, len(boxes), chunk):
         part = slice(start, start + chunk)
         rows, cols = _covering_window(boxes[part], image_size)
@@ -47,6 +46,11 @@ def paste_masks(mask_probs: Tensor, boxes: Tensor, image_size: tuple[int, int]) 
         values = F.grid_sample(mask_probs[part, None], grid, align_corners=False)  # (n, 1, h, w)
         pasted[part, rows, cols] = values[:, 0] >= 0.5
     return pasted
+
+
+def _masks_at_once(device: torch.device, picture_pixels: int) -> int:
+    """On the CPU one mask at a time touches the fewest pixels; an accelerator prefers few large launches."""
+    return 1 if device.type == "cpu" else max(1, _CHUNK_PIXELS // max(1, picture_pixels))
 
 
 def _covering_window(boxes: Tensor, image_size: tuple[int, int]) -> tuple[slice, slice]:

@@ -43,6 +43,13 @@ class Reported:
         if not numbers or not all(0 <= number <= 100 for number in numbers):
             raise RegistryError(f"reported results: expected percents for box, mask or pq, got {numbers}")
 
+    def __str__(self) -> str:
+        """Such as "COCO val2017: box AP 42.33, mask AP 38.14"."""
+        metrics = {"box AP": self.box, "mask AP": self.mask, "PQ": self.pq}
+        numbers = ", ".join(f"{name} {value:.2f}" for name, value in metrics.items() if value is not None)
+        tta = {True: ", with test-time augmentation", False: "", None: ", test-time augmentation not stated"}
+        return f"{self.dataset} {self.split}: {numbers}{tta[self.tta]}"
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -1,0 +1,326 @@
+"""Whatever holds a picture becomes the RGB uint8 tensor it shows, or one clear error."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from resnest_zoo.errors import ImageError
+from resnest_zoo.inference.pictures import read_picture
+
+# Four pixels, no two alike, two rows of two: red, green / blue, grey.
+RGB = np.array([[[250, 0, 10], [0, 200, 30]], [[5, 15, 240], [120, 130, 140]]], dtype=np.uint8)
+
+
+def encoded(picture: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format=form, **options)
+    return buffer.getvalue()
+
+
+def shown(source: Any) -> list[Any]:
+    """The picture as rows of pixels, once the invariants of every result are checked."""
+    tensor = read_picture(source)
+    assert tensor.dtype == torch.uint8
+    assert tensor.dim() == 3
+    assert len(tensor) == 3
+    assert tensor.is_contiguous()
+    return tensor.permute(1, 2, 0).tolist()
+
+
+# --- sources -------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_source_gives_the_same_picture(tmp_path: Path) -> None:
+    picture = Image.fromarray(RGB)
+    path = tmp_path / "four.png"
+    picture.save(path)
+    for source in (path, str(path), path.read_bytes(), picture, RGB, torch.from_numpy(RGB).permute(2, 0, 1)):
+        assert read_picture(source).permute(1, 2, 0).tolist() == RGB.tolist()
+
+
+def test_a_path_may_start_at_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(RGB).save(tmp_path / "four.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert shown("~/four.png") == RGB.tolist()
+
+
+def test_a_tensor_is_returned_as_it_is() -> None:
+    tensor = torch.zeros(3, 4, 5, dtype=torch.uint8)
+    assert read_picture(tensor) is tensor
+
+
+@pytest.mark.gpu
+def test_a_tensor_on_a_gpu_stays_there() -> None:
+    tensor = torch.zeros(3, 4, 5, dtype=torch.uint8, device="cuda")
+    assert read_picture(tensor).is_cuda
+
+
+def test_the_result_shares_no_memory_with_the_source() -> None:
+    array = RGB.copy()
+    tensor = read_picture(array)
+    array[:] = 0
+    assert tensor.permute(1, 2, 0).tolist() == RGB.tolist()
+
+
+# --- arrays --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda a: a[::-1],
+        lambda a: a[:, ::-1, ::-1],
+        lambda a: a.transpose(1, 0, 2),
+        lambda a: np.asfortranarray(a),
+        lambda a: np.repeat(a, 2, axis=1)[:, ::2],
+    ],
+    ids=["bottom up", "BGR mirrored", "transposed", "by columns", "every second pixel"],
+)
+def test_arrays_may_lie_in_memory_in_any_way(view: Any) -> None:
+    assert shown(view(RGB)) == view(RGB).tolist()
+
+
+def test_a_read_only_array_makes_no_warning() -> None:
+    array = RGB.copy()
+    array.flags.writeable = False
+    assert shown(array) == RGB.tolist()
+
+
+def test_grey_arrays_become_three_equal_channels_and_alpha_is_dropped() -> None:
+    grey = RGB[:, :, 0]
+    assert shown(grey) == shown(grey[:, :, None]) == [[[v, v, v] for v in row] for row in grey.tolist()]
+    assert shown(np.dstack([RGB, grey])) == RGB.tolist()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_16_bits_round_to_8_in_any_byte_order(order: str) -> None:
+    sixteen = np.array(
+        [[0, 128, 129, 257], [32767, 32768, 65406, 65535]], dtype=np.dtype("u2").newbyteorder(order)
+    )
+    eight = np.rint(sixteen / 257).astype(int).tolist()
+    assert eight == [[0, 0, 1, 1], [127, 128, 254, 255]]  # the nearest value: 65535 is 255, half is half
+    assert shown(sixteen) == [[[v, v, v] for v in row] for row in eight]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((4, 4, 3)), r"uint8 or uint16, got float64; a float picture in 0-1 becomes one by"),
+        (np.zeros((4, 4, 3), np.float32), "got float32"),
+        (np.zeros((4, 4), bool), "got bool$"),
+        (np.zeros((4, 4, 3), np.int64), "got int64$"),
+        (np.zeros((4, 4, 3), object), "got object"),
+        (np.zeros((4, 4, 2), np.uint8), r"got \(4, 4, 2\)"),
+        (np.zeros((3, 4, 4), np.uint8)[:, :, :, None], r"got \(3, 4, 4, 1\)"),
+        (np.zeros((7,), np.uint8), r"got \(7,\)"),
+        (np.zeros((4, 4, 0), np.uint8), r"got \(4, 4, 0\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"no pixels: \(H, W\) is \(0, 4\)"),
+        (np.zeros((4, 0), np.uint16), r"no pixels: \(H, W\) is \(4, 0\)"),
+    ],
+)
+def test_arrays_that_are_no_pictures_are_refused(array: Any, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        read_picture(array)
+
+
+# --- colours of files ----------------------------------------------------------------------------------
+
+
+def test_one_pixel_is_a_picture() -> None:
+    assert shown(encoded(Image.fromarray(RGB[:1, :1]))) == [[[250, 0, 10]]]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "CMYK", "YCbCr", "HSV", "RGBX"])
+def test_colour_modes_become_rgb(mode: str) -> None:
+    picture = Image.fromarray(RGB).convert(mode, palette=Image.Palette.ADAPTIVE)
+    got = np.array(shown(picture))
+    assert (
+        np.abs(got - RGB.astype(int)).max() <= 6
+    )  # HSV and YCbCr round; the palette holds four colours well
+
+
+@pytest.mark.parametrize(("mode", "form"), [("RGBA", "PNG"), ("CMYK", "TIFF"), ("P", "PNG"), ("P", "GIF")])
+def test_colour_files_become_rgb(mode: str, form: str) -> None:
+    data = encoded(Image.fromarray(RGB).convert(mode, palette=Image.Palette.ADAPTIVE), form)
+    assert np.abs(np.array(shown(data)) - RGB.astype(int)).max() <= 6
+
+
+def test_a_cmyk_jpeg_keeps_its_colours() -> None:
+    orange = Image.new("RGB", (16, 16), (230, 120, 40)).convert("CMYK")
+    got = np.array(shown(encoded(orange, "JPEG", quality=95)))
+    assert np.abs(got - (230, 120, 40)).max() <= 6
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1"])
+def test_grey_files_become_three_equal_channels(mode: str) -> None:
+    grey = Image.fromarray(np.array([[0, 255], [255, 0]], dtype=np.uint8)).convert(mode)
+    black, white = [0, 0, 0], [255, 255, 255]
+    assert shown(encoded(grey)) == [[black, white], [white, black]]
+
+
+def test_what_is_transparent_shows_its_colour() -> None:
+    clear = np.dstack([RGB, np.zeros((2, 2), np.uint8)])
+    assert shown(encoded(Image.fromarray(clear))) == RGB.tolist()
+
+
+def test_a_palette_with_transparency_makes_no_warning() -> None:
+    picture = Image.fromarray(RGB).quantize(4)
+    data = encoded(picture, transparency=bytes([0, 100, 200, 255]))
+    assert shown(data) == shown(picture)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM"])
+def test_16_bit_grey_files_round_to_8(form: str) -> None:
+    sixteen = np.array([[0, 129, 32768], [40000, 65406, 65535]], dtype=np.uint16)
+    got = shown(encoded(Image.fromarray(sixteen), form))
+    assert got == [[[v, v, v] for v in row] for row in [[0, 1, 128], [156, 254, 255]]]
+
+
+def test_32_bit_pixels_pass_while_they_fit_16_bits() -> None:
+    fits = Image.fromarray(np.array([[0, 65535]], dtype=np.int32))
+    assert shown(fits) == [[[0, 0, 0], [255, 255, 255]]]
+    for value in (-1, 65536):
+        with pytest.raises(ImageError, match="PIL image: holds 32-bit pixels beyond 0-65535"):
+            read_picture(Image.fromarray(np.array([[0, value]], dtype=np.int32)))
+
+
+def test_floating_point_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "depth.tiff"
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(path)
+    with pytest.raises(ImageError, match=r"depth\.tiff: holds floating-point pixels"):
+        read_picture(path)
+
+
+def test_a_mode_without_a_way_to_rgb_is_refused() -> None:
+    with pytest.raises(ImageError, match=r"PIL image: cannot be read: .*La"):
+        read_picture(Image.new("La", (2, 2)))
+
+
+# --- orientation and frames ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_turns_the_picture_upright(orientation: int) -> None:
+    # What a camera held that way stores: the inverse of the turn that viewers apply.
+    upright = np.array([[10, 20, 30], [40, 50, 60]], dtype=np.uint8)
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = Image.fromarray(np.ascontiguousarray(stored))
+    expected = [[[v, v, v] for v in row] for row in upright.tolist()]
+    assert shown(encoded(picture, exif=exif)) == expected
+
+
+def test_of_an_animation_the_first_frame_counts() -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "lime", "blue")]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert shown(data)[0][0] == [255, 0, 0]
+
+
+# --- what cannot be read -------------------------------------------------------------------------------
+
+
+def damaged(name: str) -> bytes:
+    photo = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    png, jpeg = encoded(Image.fromarray(photo)), encoded(Image.fromarray(photo), "JPEG")
+    return {
+        "empty": b"",
+        "text": b"this is no picture",
+        "page": b"<!DOCTYPE html><html></html>",
+        "half a PNG": png[: len(png) // 2],
+        "half a JPEG": jpeg[: len(jpeg) // 2],
+        "a PNG's signature": png[:8],
+        "a JPEG's first bytes": jpeg[:20],
+        "a PNG with a wrong byte": png[:60] + bytes([png[60] ^ 0xFF]) + png[61:],
+        "half a GIF": encoded(Image.fromarray(photo), "GIF")[:500],
+        "half a TIFF": encoded(Image.fromarray(photo), "TIFF")[:500],
+        "half a WebP": encoded(Image.fromarray(photo), "WEBP")[:500],
+        "half a BMP": encoded(Image.fromarray(photo), "BMP")[:500],
+    }[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "empty",
+        "text",
+        "page",
+        "half a PNG",
+        "half a JPEG",
+        "a PNG's signature",
+        "a JPEG's first bytes",
+        "a PNG with a wrong byte",
+        "half a GIF",
+        "half a TIFF",
+        "half a WebP",
+        "half a BMP",
+    ],
+)
+def test_damaged_files_are_one_error_that_names_them(name: str, tmp_path: Path) -> None:
+    data = damaged(name)
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=r"broken\.jpg: "):
+        read_picture(path)
+    with pytest.raises(ImageError, match=f"the {len(data)} bytes given: "):
+        read_picture(data)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_damage_never_ends_in_another_error(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    photo = Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8))
+    for form in ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"):
+        data = bytearray(encoded(photo, form))
+        for at in rng.integers(0, len(data), 4):
+            data[at] = rng.integers(0, 256)
+        with contextlib.suppress(ImageError):
+            assert read_picture(bytes(data)).dtype == torch.uint8
+
+
+def test_a_picture_of_a_billion_pixels_is_refused_before_it_fills_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = encoded(Image.new("1", (300, 300)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow refuses twice this
+    with pytest.raises(ImageError, match=r"bytes given: .*decompression bomb"):
+        read_picture(data)
+
+
+def test_what_is_no_file_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"missing\.jpg: no such file"):
+        read_picture(tmp_path / "missing.jpg")
+    with pytest.raises(ImageError, match=": is a folder, not a picture"):
+        read_picture(tmp_path)
+    with pytest.raises(ImageError, match=r"^https://host/a\.jpg: pictures are not fetched from the net"):
+        read_picture("https://host/a.jpg")
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b", ""])
+def test_names_that_no_file_can_have_are_one_error(name: str) -> None:
+    with pytest.raises(ImageError):
+        read_picture(name)
+
+
+@pytest.mark.parametrize("source", [None, 5, 2.5, ["a.jpg"], ("a.jpg",), {"a": 1}, io.BytesIO(b"")])
+def test_other_types_are_refused_by_name(source: Any) -> None:
+    with pytest.raises(ImageError, match=f"got {type(source).__name__}; for several pictures pass a list"):
+        read_picture(source)

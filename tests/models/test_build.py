@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from resnest_zoo.categories import COCO_PANOPTIC, Categories
+from resnest_zoo.config import load_config
+from resnest_zoo.errors import ConfigError
+from resnest_zoo.models import GeneralizedRCNN, build_model
+from resnest_zoo.registry import get_entry
+
+
+def build(name: str, categories: Categories | None, **overrides: object) -> GeneralizedRCNN:
+    config = get_entry(name).config
+    assert config is not None
+    cfg = load_config(config).override({key.replace("__", "."): value for key, value in overrides.items()})
+    with torch.device("meta"):
+        return build_model(cfg, categories)
+
+
+def test_names_that_are_not_given_are_those_of_coco_or_placeholders() -> None:
+    assert build("panoptic_resnest200_3x", None).categories == COCO_PANOPTIC
+    few = build("faster_rcnn_resnet50", None, MODEL__ROI_HEADS__NUM_CLASSES=2)
+    assert few.categories.things == ("class_0", "class_1")
+
+
+def test_a_panoptic_model_never_lacks_its_stuff() -> None:
+    things = Categories.named(["helmet", "vest"])
+    model = build("panoptic_resnest200_3x", things, MODEL__ROI_HEADS__NUM_CLASSES=2)
+    assert model.categories.things == ("helmet", "vest")
+    assert model.categories.stuff == COCO_PANOPTIC.stuff
+    other = build("panoptic_resnest200_3x", None, MODEL__SEM_SEG_HEAD__NUM_CLASSES=3)
+    assert other.categories.stuff == ("things", "stuff_1", "stuff_2")
+    with pytest.raises(ConfigError, match=r"54 stuff names for MODEL\.SEM_SEG_HEAD\.NUM_CLASSES 3"):
+        build("panoptic_resnest200_3x", COCO_PANOPTIC, MODEL__SEM_SEG_HEAD__NUM_CLASSES=3)
+
+
+def test_names_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"1 category names for MODEL\.ROI_HEADS\.NUM_CLASSES 80"):
+        build("faster_rcnn_resnet50", Categories.named(["helmet"]))

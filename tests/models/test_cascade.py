@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image
+
+from resnest_zoo.models.cascade import CascadeROIHeads
+from resnest_zoo.models.roi_heads import BoxHead, BoxPredictor, DetectionLimits, ROIPooler, select_detections
+from resnest_zoo.ops.boxes import decode_boxes
+from resnest_zoo.structures import Proposals
+from tests.models.test_roi_heads import NAMES, SIZE, STRIDES, proposals, pyramid
+
+WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
+
+
+def cascade(score_thresh: float = 0.2) -> CascadeROIHeads:
+    torch.manual_seed(0)
+    box_heads = nn.ModuleList(BoxHead(3, 2, (), (6,), "") for _ in WEIGHTS)
+    predictors = nn.ModuleList(BoxPredictor(6, 4, True, weights) for weights in WEIGHTS)
+    for predictor in predictors:
+        predictor.cls_score.weight.data.mul_(100)  # type: ignore[operator, union-attr]
+        predictor.bbox_pred.weight.data.mul_(3000)  # type: ignore[operator, union-attr]
+    limits = DetectionLimits(score_thresh, 0.5, 10)
+    return CascadeROIHeads(ROIPooler(NAMES, STRIDES, 2, 0), box_heads, predictors, limits).double().eval()
+
+
+@torch.no_grad()
+def stage_by_stage(
+    heads: CascadeROIHeads, features: dict[str, Tensor], given: Proposals
+) -> tuple[Tensor, Tensor]:
+    """One image: boxes of the last stage, and the mean of the three probabilities."""
+    boxes, probs = given.boxes, []
+    for head, predictor, weights in zip(heads.box_head, heads.box_predictor, WEIGHTS, strict=True):
+        start = clip_boxes_to_image(boxes, SIZE)
+        logits, deltas = predictor(head(heads.box_pooler(features, [start])))
+        boxes = decode_boxes(deltas, start, weights)
+        probs.append(logits.softmax(1))
+    return boxes, (probs[0] + probs[1] + probs[2]) / 3
+
+
+@torch.no_grad()
+def test_each_stage_starts_from_the_clipped_boxes_of_the_last_and_scores_are_the_mean():
+    heads, features, given = cascade(), pyramid(2), proposals([8, 5])
+    got = heads.detect_boxes(features, given)
+    for image in range(2):
+        alone = {name: level[image : image + 1] for name, level in features.items()}
+        boxes, scores = stage_by_stage(heads, alone, given[image])
+        reaches_out = (boxes < 0).any() or (boxes > torch.tensor([SIZE[1], SIZE[0]] * 2)).any()
+        assert reaches_out, "no box would show whether it was clipped"
+        expected = select_detections(boxes, scores, SIZE, heads.limits)
+        assert len(expected.scores) > 0
+        assert torch.allclose(got[image].boxes, expected.boxes, rtol=0, atol=1e-9)
+        assert torch.allclose(got[image].scores, expected.scores, rtol=0, atol=1e-12)
+        assert torch.equal(got[image].classes, expected.classes)
+
+
+@pytest.mark.parametrize("counts", [[0], [0, 3], [0, 0]])
+@torch.no_grad()
+def test_a_picture_without_proposals_has_no_detections(counts):
+    got = cascade().detect_boxes(pyramid(len(counts)), proposals(counts))
+    assert got[0].boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30])
+@torch.no_grad()
+def test_a_stage_that_diverged_costs_its_own_rows_only(value):
+    """Rows of the first stage that are not finite never come out, and crash nothing on the way."""
+    heads, features, given = cascade(score_thresh=0.0), pyramid(1), proposals([6])
+    original = heads.box_predictor[0].forward
+
+    def broken(x: Tensor) -> tuple[Tensor, Tensor]:
+        logits, deltas = original(x)
+        deltas[2] = value
+        return logits, deltas
+
+    heads.limits = DetectionLimits(0.0, 1.0, 100)
+    expected = heads.detect_boxes(features, given)[0]
+    heads.box_predictor[0].forward = broken
+    got = heads.detect_boxes(features, given)[0]
+    assert got.boxes.isfinite().all()
+    assert got.scores.isfinite().all()
+    kept = {round(score, 9) for score in got.scores.tolist()}
+    assert len(kept & {round(score, 9) for score in expected.scores.tolist()}) == 5 * 4

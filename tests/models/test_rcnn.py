@@ -1,0 +1,239 @@
+"""The detectors as users call them, on models of a few thousand parameters."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+import torch
+from torch import Tensor
+
+from resnest_zoo.categories import COCO, COCO_PANOPTIC, Categories
+from resnest_zoo.config import load_config
+from resnest_zoo.errors import ConfigError, ImageError, ShapeError, ZooError
+from resnest_zoo.models import build_model
+from resnest_zoo.structures import Instances
+from tests.models.tiny import CASCADE, FASTER, MASK, NOTHING_FOUND, PANOPTIC, RESNEST, picture, tiny_model
+
+KINDS = {
+    "faster": FASTER,
+    "mask_resnest": (*MASK, *RESNEST),
+    "cascade": (*CASCADE, *MASK),
+    "panoptic": PANOPTIC,
+}
+# Both sides of every resized picture fall into one of these padded sizes.
+ONE_GROUP = [(50, 70), (52, 70), (64, 90), (40, 58)]
+OTHER_SIZES = [(90, 60), (20, 120), (1, 1), (64, 64), (300, 7)]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def model(request):
+    return tiny_model(*KINDS[request.param])
+
+
+def tensors(result: Instances) -> list[Tensor]:
+    found = [getattr(result, f.name) for f in fields(result)]
+    if result.panoptic is not None:
+        found += [result.panoptic.segment_map, result.panoptic.semantic]
+    return [value for value in found if isinstance(value, Tensor)]
+
+
+def test_results_are_in_the_pictures_own_pixels(model):
+    for height, width in [*ONE_GROUP, *OTHER_SIZES]:
+        (found,) = model([picture(height, width)])
+        assert found.image_size == (height, width)
+        assert len(found.boxes) == len(found.scores) == len(found.classes) == len(found.names)
+        assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
+        assert (found.boxes >= 0).all()
+        assert (found.boxes <= torch.tensor([width, height, width, height])).all()
+        assert (found.scores.diff() <= 0).all()
+        assert (found.scores > 0.3).all()
+        if model.roi_heads.mask_head is not None:
+            assert found.masks.shape == (len(found), height, width)
+            assert found.masks.dtype == torch.bool
+        if found.panoptic is not None:
+            assert found.panoptic.segment_map.shape == found.panoptic.semantic.shape == (height, width)
+
+
+def test_a_tiny_model_finds_something(model):
+    """Else the other tests here would compare nothing with nothing."""
+    assert all(len(found) > 3 for found in model([picture(*size) for size in ONE_GROUP]))
+
+
+def test_a_picture_in_a_group_of_its_own_is_bitwise_the_same_in_company(model):
+    pictures = [picture(*size) for size in ((50, 70), *OTHER_SIZES)]
+    padded = {model.preprocessing.padded_size(model.preprocessing.resize(p)) for p in pictures[:3]}
+    assert len(padded) == 3
+    for image, together in zip(pictures[:3], model(pictures[:3]), strict=True):
+        (alone,) = model([image])
+        for a, b in zip(tensors(alone), tensors(together), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_picture_among_others_of_its_padded_size_is_the_same_up_to_rounding(model):
+    pictures = [picture(*size, seed=i) for i, size in enumerate(ONE_GROUP)]
+    padded = {model.preprocessing.padded_size(model.preprocessing.resize(p)) for p in pictures}
+    assert len(padded) == 1
+    for image, together in zip(pictures, model(pictures), strict=True):
+        (alone,) = model([image])
+        for a, b in zip(tensors(alone), tensors(together), strict=True):
+            assert torch.allclose(a.double(), b.double(), rtol=1e-9, atol=1e-9)
+
+
+def test_results_stand_in_the_order_of_the_pictures(model):
+    sizes = [(50, 70), (90, 60), (52, 70), (20, 120), (91, 60)]
+    found = model([picture(*size) for size in sizes])
+    assert [f.image_size for f in found] == sizes
+
+
+def test_no_pictures_no_results(model):
+    assert model([]) == []
+
+
+def test_results_can_be_asked_for_at_another_size():
+    model = tiny_model(*MASK)
+    image = picture(50, 70)
+    (own,), (double,) = model([image]), model([image], output_sizes=[(100, 140)])
+    assert double.image_size == (100, 140)
+    assert double.masks.shape[1:] == (100, 140)
+    assert torch.allclose(double.boxes, 2 * own.boxes)
+    assert torch.equal(double.scores, own.scores)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_found_has_the_right_empty_shapes(kind):
+    model = tiny_model(*KINDS[kind], *NOTHING_FOUND)
+    (found,) = model([picture(50, 70)])
+    assert len(found) == 0
+    assert found.boxes.shape == (0, 4)
+    assert found.scores.shape == found.classes.shape == (0,)
+    assert found.classes.dtype == torch.int64
+    assert found.names == []
+    if "mask" in kind or kind in ("cascade", "panoptic"):
+        assert found.masks.shape == (0, 50, 70)
+        assert found.masks.dtype == torch.bool
+    if kind == "panoptic":
+        assert not any(s.is_thing for s in found.panoptic.segments)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_diverged_model_finds_nothing_and_does_not_crash(kind):
+    model = tiny_model(*KINDS[kind])
+    for name, parameter in model.named_parameters():
+        if "bbox_pred" in name or "fc1" in name:
+            parameter.data.fill_(float("nan"))
+    (found,) = model([picture(50, 70)])
+    assert len(found) == 0
+
+
+def test_training_mode_is_refused():
+    model = tiny_model().train()
+    with pytest.raises(ZooError, match=r"training mode.*model\.eval\(\)"):
+        model([picture(50, 70)])
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "complaint"),
+    [
+        (picture(50, 70), ShapeError, r"one tensor \(3, H, W\); pass \[image\]"),
+        ([picture(50, 70), torch.rand(3, 8, 8)], ImageError, "image 1: expected uint8"),
+        ([picture(50, 70)[:1]], ImageError, r"image 0: expected \(3, H, W\)"),
+        ([picture(50, 70)[None]], ImageError, r"image 0: .* got shape \(1, 3, 50, 70\)"),
+        (torch.rand(2, 3, 8, 8), ImageError, "image 0: expected uint8"),
+        ("photo.jpg", ImageError, "image 0: .* got str; for files"),
+        ([torch.zeros(3, 0, 0, dtype=torch.uint8)], ImageError, "image 0: has no pixels"),
+    ],
+)
+def test_what_is_no_list_of_pictures_is_refused_by_message(images, error, complaint):
+    with pytest.raises(error, match=complaint):
+        tiny_model()(images)
+
+
+def test_a_uint8_tensor_of_equal_pictures_is_a_list_of_them():
+    model, image = tiny_model(), picture(50, 70)
+    first, second = model(torch.stack((image, image)))
+    assert torch.equal(first.boxes, second.boxes)
+
+
+@pytest.mark.parametrize("sizes", [[], [(5, 5), (6, 6)]])
+def test_sizes_and_pictures_must_be_as_many(sizes):
+    with pytest.raises(ShapeError, match=f"1 images but {len(sizes)} output sizes"):
+        tiny_model()([picture(50, 70)], output_sizes=sizes)
+
+
+def test_no_gradient_is_recorded():
+    (found,) = tiny_model()([picture(50, 70)])
+    assert not found.boxes.requires_grad
+
+
+def test_results_are_on_the_models_device_and_say_so():
+    model = tiny_model()
+    assert model.device == torch.device("cpu")
+    (found,) = model([picture(50, 70)])
+    assert found.to("meta").boxes.device.type == "meta"
+
+
+def test_above_keeps_the_strong_instances():
+    (found,) = tiny_model(*MASK)([picture(50, 70)])
+    threshold = float(found.scores[4])
+    strong = found.above(threshold)
+    assert len(strong) == 5
+    assert torch.equal(strong.boxes, found.boxes[:5])
+    assert torch.equal(strong.masks, found.masks[:5])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [*KINDS.values(), (*MASK, "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", "True"), CASCADE],
+)
+def test_class_layers_are_those_that_other_classes_reshape(overrides):
+    five, six = (tiny_model(*overrides, "MODEL.ROI_HEADS.NUM_CLASSES", count) for count in "56")
+    shapes = six.state_dict()
+    reshaped = {
+        key.rpartition(".")[0] for key, value in five.state_dict().items() if value.shape != shapes[key].shape
+    }
+    assert set(five.class_layers) == reshaped
+    assert reshaped
+
+
+# Building
+
+
+@pytest.mark.parametrize(
+    ("overrides", "things", "stuff"),
+    [
+        ((), COCO.things, ()),
+        (("MODEL.ROI_HEADS.NUM_CLASSES", "3"), ("class_0", "class_1", "class_2"), ()),
+        (("MODEL.META_ARCHITECTURE", "PanopticFPN", *MASK), COCO.things, COCO_PANOPTIC.stuff),
+        (
+            ("MODEL.META_ARCHITECTURE", "PanopticFPN", *MASK, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "3"),
+            COCO.things,
+            ("things", "stuff_1", "stuff_2"),
+        ),
+    ],
+)
+def test_classes_are_cocos_where_the_numbers_are(overrides, things, stuff):
+    with torch.device("meta"):
+        model = build_model(load_config("Base-RCNN-FPN.yaml", overrides))
+    assert model.categories.things == things
+    assert model.categories.stuff == stuff
+
+
+def test_own_categories_name_the_classes():
+    config = load_config("Base-RCNN-FPN.yaml", ["MODEL.ROI_HEADS.NUM_CLASSES", "2"])
+    with torch.device("meta"):
+        assert build_model(config, Categories.named(["cat", "dog"])).categories.things == ("cat", "dog")
+        with pytest.raises(ConfigError, match=r"3 category names for MODEL\.ROI_HEADS\.NUM_CLASSES 2"):
+            build_model(config, Categories.named(["a", "b", "c"]))
+
+
+def test_the_same_seed_gives_the_same_fresh_weights():
+    def fresh() -> dict[str, Tensor]:
+        torch.manual_seed(3)
+        config = load_config(
+            "Base-RCNN-FPN.yaml", ["MODEL.RESNETS.DEPTH", "14", "MODEL.FPN.OUT_CHANNELS", "8"]
+        )
+        return build_model(config).state_dict()
+
+    first, second = fresh(), fresh()
+    assert all(torch.equal(first[key], second[key]) for key in first)
