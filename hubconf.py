@@ -4,7 +4,7 @@
 
 From GitHub, name a release, so that the code cannot change under you, and say that you trust it:
 
-    model = torch.hub.load("owner/resnest_zoo:v0.1.0", "faster_rcnn_resnest50", trust_repo=True)
+    model = torch.hub.load("org/resnest-zoo:TAG", "faster_rcnn_resnest50", trust_repo=True)
 
 `torch.hub.help(repository, name)` describes an entry. torch.hub offers every callable of this file whose name
 has no leading underscore.

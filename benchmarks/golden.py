@@ -101,9 +101,11 @@ def values(key: str, shape: tuple[int, ...]) -> Array:
 
 
 def fill(model: nn.Module) -> None:
-    """Give every tensor of `model` the values its name defines."""
+    """Give every tensor of `model` the values its name defines; counters of batches start at 0."""
     for key, tensor in model.state_dict().items():
-        if not key.endswith("num_batches_tracked"):
+        if key.endswith("num_batches_tracked"):
+            tensor.zero_()
+        else:
             tensor.copy_(torch.from_numpy(values(key, tuple(tensor.shape))))
 
 

@@ -13,20 +13,21 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
 
 from benchmarks import golden
 from resnest_zoo.errors import ZooError
-from resnest_zoo.registry import info
+from resnest_zoo.registry import PUBLISHED, info, list_models
 
 _GOLDEN_DIR = Path(__file__).parents[1] / "tests" / "golden"
 
 
 def main(argv: list[str] | None = None) -> int:
     args = _parse(argv)
+    # On a GPU float32 would otherwise mean TF32 in convolutions, ten bits of mantissa instead of 23.
+    torch.backends.cudnn.allow_tf32 = False
     files, problems = _select(args.golden_dir, args.names)
     failed = len(problems)
     for problem in problems:
@@ -61,31 +62,42 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def _select(folder: Path, patterns: list[str]) -> tuple[list[Path], list[str]]:
-    """The files to check, and a sentence for each pattern that has none and each file of no known model."""
-    problems, known = [], []
+def _select(folder: Path, names: list[str]) -> tuple[list[Path], list[str]]:
+    """The files to check, and a sentence for each model without a file and each file without a model.
+
+    Without `names` every file is checked, and our own folder must have one for each published model.
+    """
+    problems: list[str] = []
+    files: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*.npz")):
         if ".losses." in path.name:
             continue  # a training step: checked with the trainer
         try:
-            info(_model_of(path))
+            files.setdefault(info(path.name.partition(".")[0]).name, []).append(path)
         except ZooError as error:
             problems.append(f"{path.name}: {error}")
-        else:
-            known.append(path)
-    if not patterns:
-        return known, problems or ([] if known else [f"{folder}: no golden files"])
-    chosen = [p for p in known if any(fnmatchcase(_model_of(p), pattern) for pattern in patterns)]
-    missing = [
-        f"{pattern}: no golden file in {folder}"
-        for pattern in patterns
-        if not any(fnmatchcase(_model_of(p), pattern) for p in chosen)
-    ]
-    return chosen, missing
+    if names:
+        problems = []
+        wanted = [model for name in names for model in _models(name, files, problems)]
+    else:
+        wanted = [*files, *(PUBLISHED if folder == _GOLDEN_DIR else ())]
+    wanted = list(dict.fromkeys(wanted))
+    problems += [f"{model}: no golden file in {folder}" for model in wanted if model not in files]
+    if not wanted and not problems:
+        problems.append(f"{folder}: no golden files")
+    return [path for model in wanted for path in files.get(model, [])], problems
 
 
-def _model_of(path: Path) -> str:
-    return path.name.partition(".")[0]
+def _models(name: str, files: dict[str, list[Path]], problems: list[str]) -> list[str]:
+    """The model of a name or an alias; of a pattern those that have files."""
+    if matches := [model for model in list_models(name) if model in files]:
+        return matches
+    try:
+        return [info(name).name]
+    except ZooError as error:
+        pattern = set("*?[") & set(name)
+        problems.append(f"{name}: no golden file matches" if pattern else str(error))
+        return []
 
 
 if __name__ == "__main__":

@@ -231,8 +231,9 @@ def load_checkpoint(
     problems, clashes = _differences(own, state, kept)
     if problems:
         raise CheckpointError(f"{path}: belongs to another model:\n" + "\n".join(problems), clashes)
-    loaded = {key: state[key] if key in state and key not in kept else value for key, value in own.items()}
-    model.load_state_dict(loaded)
+    # What the file may lack: fresh class layers, and how many batches a norm has seen.
+    absent = {key: value if key in kept else torch.zeros_like(value) for key, value in own.items()}
+    model.load_state_dict(absent | {key: state[key] for key in own if key in state and key not in kept})
     if layers:
         logger.warning("%s: class layers start fresh: %s", Path(path).name, ", ".join(layers))
     return tuple(layers)

@@ -460,6 +460,7 @@ def test_how_many_batches_a_norm_has_seen_may_be_missing_or_extra(path, frozen, 
         del state["norm.num_batches_tracked"]
     torch_zip(state, path)
     model = fresh(seed=2)
+    model.norm.num_batches_tracked.fill_(12345)  # as in memory that nobody has written yet
     if frozen:
         model.norm = FrozenBatchNorm2d(4)
     load_checkpoint(model, path)

@@ -1,0 +1,45 @@
+"""The code blocks of README.md do what they say; CI runs the shell ones."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import skimage.data
+from PIL import Image
+
+from benchmarks.fill import write_checkpoint
+from resnest_zoo import registry
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def test_links_lead_to_files() -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert "://" in link or (Path(__file__).parents[1] / link).exists(), link
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_the_zoo_file_is_one(tmp_path: Path) -> None:
+    (block,) = blocks("yaml")
+    (tmp_path / "zoo.yaml").write_text(block)
+    (tmp_path / "my_detector.yaml").write_text("_BASE_: Base-RCNN-FPN.yaml\n")
+    (entry,) = registry.load_zoo(tmp_path / "zoo.yaml")
+    assert entry.name == "my_detector"
+    assert entry.categories is not None
+    assert entry.categories.things == ("helmet", "vest")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(blocks("python"))))
+def test_python_blocks_run(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_checkpoint("faster_rcnn_resnest50_dcn", tmp_path / "mirror")
+    monkeypatch.setenv("RESNEST_ZOO_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(skimage.data.coffee()).save("photo.jpg")
+    exec(compile(blocks("python")[number], "README.md", "exec"), {})
