@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
     """Yield a fresh path beside `target`; move what was written there into place, on any error remove it."""
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
     try:
         yield part
         part.replace(target)
