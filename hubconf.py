@@ -29,6 +29,7 @@ dependencies = [
     "torch",
     "torchvision",
     "tqdm",
+    "urllib3",
     "yaml",
 ]
 
@@ -98,4 +99,4 @@ def _make_entry_point(entry: _registry.Entry) -> _Callable[..., _Any]:
     return entry_point
 
 
-globals().update({name: _make_entry_point(_registry.get_entry(name)) for name in _registry.PUBLISHED})
+globals().update({name: _make_entry_point(_registry.info(name)) for name in _registry.PUBLISHED})

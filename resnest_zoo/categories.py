@@ -6,7 +6,11 @@ classes through this one record, so it stands beside `config`, below all of them
 
 from __future__ import annotations
 
+import reprlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from resnest_zoo.errors import ConfigError
 
@@ -21,8 +25,10 @@ class Categories:
         stuff: names of the semantic classes; class 0 stands for "some thing" and is never a segment.
         stuff_ids: their category ids; that of class 0 is 0. Both are empty without panoptic output.
 
+    Lists are accepted and kept as tuples. Two classes may share a name, as their ids tell them apart.
+
     Raises:
-        ConfigError: names and ids differ in number.
+        ConfigError: names that are no texts, ids that are no whole numbers or repeated, or not as many.
     """
 
     things: tuple[str, ...]
@@ -31,9 +37,12 @@ class Categories:
     stuff_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for kind in ("thing", "stuff"):
-            names = self.things if kind == "thing" else self.stuff
-            ids = self.thing_ids if kind == "thing" else self.stuff_ids
+        for kind, field in (("thing", "things"), ("stuff", "stuff")):
+            names = _tuple_of(str, getattr(self, field), f"{kind} names")
+            ids = _tuple_of(int, getattr(self, f"{kind}_ids"), f"{kind} ids, which are whole numbers")
+            object.__setattr__(self, field, names)
+            object.__setattr__(self, f"{kind}_ids", ids)
+            _refuse_repeated(ids, f"{kind} ids")
             if len(names) != len(ids):
                 raise ConfigError(f"categories: {len(names)} {kind} names but {len(ids)} {kind} ids")
 
@@ -44,8 +53,28 @@ class Categories:
 
     @classmethod
     def named(cls, names: tuple[str, ...] | list[str]) -> Categories:
-        """Categories of a user's data set, given only their names; ids count from 1."""
-        return cls(tuple(names), tuple(range(1, len(names) + 1)))
+        """Categories of a user's data set, given only their names; ids count from 1.
+
+        Raises:
+            ConfigError: `names` is no list or tuple of texts, or repeats one: nothing else tells them apart.
+        """
+        names = _tuple_of(str, names, "names")
+        _refuse_repeated(names, "names")
+        return cls(names, tuple(range(1, len(names) + 1)))
+
+
+def _tuple_of(kind: type, values: object, what: str) -> tuple[Any, ...]:
+    # A bare text would pass as a sequence of its letters, and True as the id 1.
+    items = tuple(values) if isinstance(values, (list, tuple)) else (None,)
+    if not all(isinstance(item, kind) and not isinstance(item, bool) for item in items):
+        raise ConfigError(f"categories: expected a list of {what}, got {reprlib.repr(values)}")
+    return items
+
+
+def _refuse_repeated(values: Sequence[object], what: str) -> None:
+    repeated = [value for value, count in Counter(values).items() if count > 1]
+    if repeated:
+        raise ConfigError(f"categories: repeated {what} {repeated}")
 
 
 def _parse(text: str) -> tuple[tuple[str, ...], tuple[int, ...]]:

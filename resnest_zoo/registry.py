@@ -27,7 +27,6 @@ __all__ = [
     "Entry",
     "Reported",
     "Task",
-    "get_entry",
     "info",
     "list_models",
     "load_zoo",
@@ -68,15 +67,18 @@ def list_models(pattern: str = "*", *, task: str | None = None, backbones: bool 
     ]
 
 
-def get_entry(name: str) -> Entry:
+def info(name: str | Path) -> Entry:
     """Return the entry of a name, an alias, or the URL of a checkpoint.
 
     Case, "-" or "_", and a trailing .pth, .pkl or .yaml make no difference.
 
     Raises:
-        UnknownModelError: no such entry; the message suggests the closest names.
+        UnknownModelError: no such entry; the message suggests the closest names. Or not a name at all.
         RegistryError: a zoo file of `RESNEST_ZOO_FILE` is wrong.
     """
+    if not isinstance(name, (str, Path)):
+        raise UnknownModelError(f"a model's name is text or a path, got {name!r}")
+    name = name.as_posix() if isinstance(name, Path) else name
     _read_environment()
     known = _NAMES.get(_normalise(name))
     if known is not None:
@@ -88,9 +90,6 @@ def get_entry(name: str) -> Entry:
     raise UnknownModelError(
         f"No model is called {name!r}.{suggest(last, _NAMES, _NAMES)} `resnest-zoo list` shows all."
     )
-
-
-info = get_entry  # its name at the front door, `resnest_zoo.info`
 
 
 def register(entry: Entry, *, replace: bool = False) -> None:

@@ -29,6 +29,41 @@ def test_own_classes_count_from_1():
     assert Categories.numbered(2) == Categories(("class_0", "class_1"), (1, 2))
 
 
+def test_lists_become_tuples_and_the_record_stays_hashable():
+    categories = Categories(["cat"], [7], ["things", "sky"], [0, 9])
+    assert categories == Categories(("cat",), (7,), ("things", "sky"), (0, 9))
+    assert len({categories, Categories(("cat",), (7,), ("things", "sky"), (0, 9))}) == 1
+
+
+def test_ids_tell_equal_names_apart_but_names_alone_cannot():
+    assert Categories(("person", "person"), (1, 5)).thing_ids == (1, 5)
+    with pytest.raises(ConfigError, match=r"categories: repeated names \['cat'\]"):
+        Categories.named(["cat", "dog", "cat"])
+
+
+@pytest.mark.parametrize("names", ["abc", b"abc", None, 3, {"a", "b"}, [1, 2], ["a", None]])
+def test_names_are_a_list_or_tuple_of_texts(names):
+    with pytest.raises(ConfigError, match=r"^categories: expected a list of (thing )?names, got "):
+        Categories.named(names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("a", (1,)), "a list of thing names, got 'a'"),
+        (((), (), (), "1"), "a list of stuff ids, which are whole numbers, got '1'"),
+        ((("a",), ("1",)), r"a list of thing ids, which are whole numbers, got \('1',\)"),
+        ((("a",), (True,)), "a list of thing ids, which are whole numbers"),
+        ((("a",), 1), "a list of thing ids, which are whole numbers, got 1"),
+        ((("a", "b"), (1, 1)), r"repeated thing ids \[1\]"),
+        ((("a",), (1,), ("things", "sky"), (0, 0)), r"repeated stuff ids \[0\]"),
+    ],
+)
+def test_ids_and_names_of_the_wrong_kind_are_refused(arguments, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        Categories(*arguments)
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

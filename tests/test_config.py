@@ -153,6 +153,19 @@ def test_relative_path_of_an_own_file_loads(tmp_path: Path, monkeypatch: pytest.
     assert load_config("model.yaml").model.roi_heads.num_classes == 3
 
 
+def test_path_upwards_is_an_own_file_even_where_a_packaged_one_stands_in_the_same_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("configs", "work"):
+        (tmp_path / folder).mkdir()
+    text = f"_BASE_: {resolve_path(BASE)}\nMODEL: {{ROI_HEADS: {{NUM_CLASSES: 3}}}}"
+    write(tmp_path / "configs", text, BASE)
+    monkeypatch.chdir(tmp_path / "work")
+    assert load_config(f"../configs/{BASE}").model.roi_heads.num_classes == 3
+    with pytest.raises(ConfigError, match="no packaged config"):
+        resolve_path(f"../configs/{BASE}")
+
+
 def test_base_is_found_beside_the_file_that_names_it_and_yields_to_it(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     on_base(tmp_path, "SOLVER: {BASE_LR: 0.5, GAMMA: 0.5}")
@@ -191,15 +204,16 @@ def test_resolve_path_takes_no_absolute_path(tmp_path: Path) -> None:
         (b"", "holds nothing"),
         (b"- a\n- b\n", "holds a list"),
         (b"just text", "holds a str"),
-        (b"MODEL: [1, 2", "not a YAML config"),
-        (b"MODEL:\n\tMASK_ON: true", "not a YAML config"),
-        (b"\x80\x02}q\x00(X\x05\x00", "cannot be read as text"),
-        (b"MODEL: \x00\x01", "not a YAML config"),
-        (b"MODEL: !!bool maybe", "not a YAML config"),
-        (b"? [a]\n: 1", "not a YAML config"),
-        (b"[" * 100_000, "not a YAML config"),
+        (b"MODEL: [1, 2", "not YAML"),
+        (b"MODEL:\n\tMASK_ON: true", "not YAML"),
+        (b"\x80\x02}q\x00(X\x05\x00", "not YAML"),
+        (b"MODEL: \x00\x01", "not YAML"),
+        (b"MODEL: !!bool maybe", "not YAML"),
+        (b"? [a]\n: 1", "not YAML"),
+        (b"[" * 100_000, "not YAML"),
         (b"MODEL: {MASK_ON: true, MASK_ON: false}", r"repeated keys \['MASK_ON'\]"),
         (b"MODEL: {}\nMODEL: {}", r"repeated keys \['MODEL'\]"),
+        (b"MODEL: {RPN: {NMS_THRESH: 1, NMS_THRESH: 1}}", r"repeated keys \['NMS_THRESH'\]"),
         (b"MODEL: &a {RPN: *a}", "unknown key MODEL.RPN.RPN"),
     ],
 )
@@ -208,6 +222,17 @@ def test_malformed_file_is_one_clear_error(tmp_path: Path, content: bytes, messa
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=rf"(?s)bad\.yaml: .*{message}"):
         load_config(file)
+
+
+def test_a_merged_key_may_be_set_anew_in_whatever_order_the_mappings_are_read(tmp_path: Path) -> None:
+    text = """
+      SOLVER: {AMP: &on {ENABLED: true}}
+      MODEL: {PANOPTIC_FPN: {COMBINE: &off {<<: *on, ENABLED: false}}}  # read after the shallower AUG
+      TEST: {AUG: {<<: *off, MAX_SIZE: 9}}
+    """
+    config = load_config(on_base(tmp_path, text.replace("\n      ", "\n")))
+    assert config.solver.amp.enabled
+    assert (config.test.aug.enabled, config.test.aug.max_size) == (False, 9)
 
 
 def test_folder_is_refused(tmp_path: Path) -> None:
@@ -258,7 +283,7 @@ def test_cfg_nodes_of_a_dump_are_read_as_mappings(tmp_path: Path, node: str) -> 
 )
 def test_other_tags_are_refused_and_nothing_runs(tmp_path: Path, tag: str) -> None:
     trace = tmp_path / "trace"
-    with pytest.raises(ConfigError, match="not a YAML config"):
+    with pytest.raises(ConfigError, match="not YAML"):
         load_config(on_base(tmp_path, f"MODEL: {tag.format(trace)}"))
     with pytest.raises(ConfigError):
         load_config(BASE, ["MODEL.MASK_ON", tag.format(trace)])
@@ -334,10 +359,35 @@ def test_override_gives_a_new_config_and_the_last_of_a_key_counts() -> None:
     assert base.override([]) == base
 
 
-@pytest.mark.parametrize("opts", [["SOLVER.GAMMA"], "SOLVER.GAMMA 0.5"])
+@pytest.mark.parametrize(
+    "opts", [["SOLVER.GAMMA"], "SOLVER.GAMMA 0.5", "ab", b"ab", "", 5, None, {"SOLVER.GAMMA", "0.5"}]
+)
 def test_overrides_that_are_not_pairs_are_refused(opts: Any) -> None:
-    with pytest.raises(ConfigError, match="pairs KEY VALUE"):
-        load_config(BASE, opts)
+    for accept in (load_config(BASE).override, lambda opts: load_config(BASE, opts)):
+        with pytest.raises(
+            ConfigError, match=r"^overrides: expected pairs KEY VALUE in a list, or a mapping"
+        ):
+            accept(opts)
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        ([5, "1"], "unknown key 5"),
+        ({None: "1"}, "unknown key None"),
+        ({("SOLVER", "GAMMA"): 1}, "unknown key "),
+        ({"SOLVER": {"GAMMA": 0.5}}, r"SOLVER is a section: name one of its keys, such as SOLVER\."),
+        ({"MODEL.RPN": 1}, r"MODEL\.RPN is a section: name one of its keys, such as MODEL\.RPN\."),
+    ],
+)
+def test_override_of_something_else_than_a_key_is_refused(opts: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^overrides: {message}"):
+        load_config(BASE).override(opts)
+
+
+def test_load_config_takes_a_mapping_as_override_does() -> None:
+    changes = {"SOLVER.GAMMA": 0.3, "INPUT.MIN_SIZE_TRAIN": [800]}
+    assert load_config(BASE, changes) == load_config(BASE).override(changes)
 
 
 @pytest.mark.parametrize(
@@ -459,6 +509,54 @@ def test_detectron2s_c4_defaults_are_refused_with_everything_to_set(tmp_path: Pa
             "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG",
         ),
         (PANOPTIC, {"MODEL.SEM_SEG_HEAD.IN_FEATURES": ["res2"]}, "MODEL.SEM_SEG_HEAD.IN_FEATURES"),
+        (BASE, {"MODEL.ROI_HEADS.IN_FEATURES": ["p3", "p5"]}, "MODEL.ROI_HEADS.IN_FEATURES"),
+        (BASE, {"MODEL.ROI_HEADS.IN_FEATURES": ["p5", "p4"]}, "MODEL.ROI_HEADS.IN_FEATURES"),
+        (BASE, {"MODEL.ROI_HEADS.IN_FEATURES": ["p4", "p4"]}, "MODEL.ROI_HEADS.IN_FEATURES"),
+        (BASE, {"MODEL.RPN.IN_FEATURES": ["p6", "p5", "p4", "p3", "p2"]}, "MODEL.RPN.IN_FEATURES"),
+        (PANOPTIC, {"MODEL.SEM_SEG_HEAD.IN_FEATURES": ["p2", "p2"]}, "MODEL.SEM_SEG_HEAD.IN_FEATURES"),
+        (PANOPTIC, {"MODEL.SEM_SEG_HEAD.IN_FEATURES": ["p5", "p6"]}, "MODEL.SEM_SEG_HEAD.IN_FEATURES"),
+        (PANOPTIC, {"MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 8}, "MODEL.SEM_SEG_HEAD.COMMON_STRIDE"),
+        (PANOPTIC, {"MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 3}, "MODEL.SEM_SEG_HEAD.COMMON_STRIDE"),
+        (BASE, {"MODEL.FPN.NORM": "GN", "MODEL.FPN.OUT_CHANNELS": 48}, "MODEL.FPN.OUT_CHANNELS"),
+        (
+            BASE,
+            {"MODEL.RESNETS.NORM": "GN", "MODEL.RESNETS.STEM_OUT_CHANNELS": 8},
+            "MODEL.RESNETS.STEM_OUT_CHANNELS",
+        ),
+        (
+            BASE,
+            {"MODEL.RESNETS.NORM": "GN", "MODEL.RESNETS.RES2_OUT_CHANNELS": 16},
+            "MODEL.RESNETS.RES2_OUT_CHANNELS",
+        ),
+        (
+            BASE,
+            {"MODEL.RESNETS.NORM": "GN", "MODEL.RESNETS.WIDTH_PER_GROUP": 16},
+            r"MODEL.RESNETS.WIDTH_PER_GROUP \(.*\)",
+        ),
+        (
+            RESNEST,
+            {"MODEL.RESNETS.NORM": "GN", "MODEL.RESNETS.RADIX": 3, "MODEL.RESNETS.WIDTH_PER_GROUP": 32},
+            r"MODEL.RESNETS.RADIX \(.*\)",
+        ),
+        (
+            BASE,
+            {
+                "MODEL.ROI_BOX_HEAD.NORM": "GN",
+                "MODEL.ROI_BOX_HEAD.NUM_CONV": 1,
+                "MODEL.ROI_BOX_HEAD.CONV_DIM": 8,
+            },
+            "MODEL.ROI_BOX_HEAD.CONV_DIM",
+        ),
+        (
+            PANOPTIC,
+            {"MODEL.ROI_MASK_HEAD.NORM": "GN", "MODEL.ROI_MASK_HEAD.CONV_DIM": 8},
+            "MODEL.ROI_MASK_HEAD.CONV_DIM",
+        ),
+        (
+            PANOPTIC,
+            {"MODEL.SEM_SEG_HEAD.NORM": "GN", "MODEL.SEM_SEG_HEAD.CONVS_DIM": 8},
+            "MODEL.SEM_SEG_HEAD.CONVS_DIM",
+        ),
         (PANOPTIC, {"MODEL.MASK_ON": False}, "MODEL.MASK_ON"),
         (BASE, {"INPUT.MIN_SIZE_TRAIN": []}, "INPUT.MIN_SIZE_TRAIN"),
         (RESNEST, {"INPUT.MIN_SIZE_TRAIN": [640]}, "INPUT.MIN_SIZE_TRAIN"),
@@ -483,7 +581,23 @@ def test_combination_that_cannot_be_built_is_refused(name: str, changes: dict[st
         {"MODEL.RESNETS.RADIX": 2, "MODEL.RESNETS.STRIDE_IN_1X1": False, "MODEL.RESNETS.DEPTH": 14},
         {"MODEL.ROI_HEADS.NAME": "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True},
         {"SOLVER.STEPS": []},
+        {"MODEL.ROI_HEADS.IN_FEATURES": ["p4"]},
+        {"MODEL.ROI_HEADS.IN_FEATURES": ["p4", "p5", "p6"]},
+        {"MODEL.SEM_SEG_HEAD.CONVS_DIM": 8, "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 3},  # no such head here
     ],
 )
 def test_combination_that_can_be_built_is_accepted(changes: dict[str, Any]) -> None:
     load_config(BASE).override(changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 8, "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["p3", "p5"]},
+        {"MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 1},
+        {"MODEL.RESNETS.NORM": "GN", "MODEL.RESNETS.STEM_OUT_CHANNELS": 8},  # a deep stem has its own widths
+        {"MODEL.ROI_BOX_HEAD.NORM": "GN", "MODEL.ROI_BOX_HEAD.CONV_DIM": 8, "MODEL.ROI_BOX_HEAD.NUM_CONV": 0},
+    ],
+)
+def test_combination_that_can_be_built_for_panoptic_is_accepted(changes: dict[str, Any]) -> None:
+    load_config(PANOPTIC).override(changes)

@@ -17,7 +17,7 @@ import resnest_zoo
 from benchmarks.fill import write_checkpoint
 from resnest_zoo import registry
 from resnest_zoo.config import load_config
-from resnest_zoo.registry import PUBLISHED, get_entry
+from resnest_zoo.registry import PUBLISHED, info
 from tests.servers import FileServer
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +41,7 @@ def test_the_21_models_are_listed_and_nothing_else() -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_help_states_results_and_the_preprocessing_of_the_config(name: str) -> None:
     text = torch.hub.help(REPOSITORY, name, trust_repo=True)
-    entry = get_entry(name)
+    entry = info(name)
     assert text.startswith(f"{entry.method} with {entry.backbone}, trained on COCO: {entry.task}.")
     assert f"box AP {entry.reported[0].box:.2f}" in text
     assert f'"{name}"' in text
@@ -116,7 +116,7 @@ def test_a_served_model_finds_what_its_file_finds(
     monkeypatch.setattr(registry, "PUBLISHED", (name,))  # which is what hubconf.py makes its entries of
     monkeypatch.setenv("RESNEST_ZOO_MIRROR", server.url)
     server.folder = tiny
-    filename = get_entry(name).artifact.filename
+    filename = info(name).artifact.filename
     (found,) = load(name)([photo])
     assert server.paths == [f"/{filename}"]
     request.getfixturevalue("no_sockets")

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from resnest_zoo import registry
 from resnest_zoo.errors import RegistryError, UnknownModelError
 from resnest_zoo.hub import Artifact
-from resnest_zoo.registry import Entry, Reported, get_entry, info, list_models, register
+from resnest_zoo.registry import Entry, Reported, info, list_models, register
 
 BUCKET = "https://s3.us-west-1.wasabisys.com/resnest/detectron"
 
@@ -67,7 +68,7 @@ def test_an_entry_is_found_by_every_published_name(name: str) -> None:
 )
 def test_an_unknown_name_suggests_the_closest(name: str, suggestion: str) -> None:
     with pytest.raises(UnknownModelError) as caught:
-        get_entry(name)
+        info(name)
     assert f"Did you mean '{suggestion}'" in str(caught.value)
 
 
@@ -75,9 +76,24 @@ def test_a_strange_name_points_to_the_list() -> None:
     with pytest.raises(
         UnknownModelError, match=r"No model is called 'xyzzy'\. `resnest-zoo list` shows all\."
     ):
-        get_entry("xyzzy")
+        info("xyzzy")
     with pytest.raises(UnknownModelError):  # another file, though its path ends alike
-        get_entry("detectron2://ImageNetPretrained/torchvision/R-50.pkl")
+        info("detectron2://ImageNetPretrained/torchvision/R-50.pkl")
+
+
+def test_a_path_names_what_its_text_names() -> None:
+    config = Path("COCO-InstanceSegmentation") / "mask_rcnn_ResNeSt_50_FPN_syncBN_1x.yaml"
+    assert info(config).name == "mask_rcnn_resnest50"
+
+
+@pytest.mark.parametrize("name", [None, 5, b"mask_rcnn_resnest50", ["mask_rcnn_resnest50"]])
+def test_what_is_no_name_is_refused_with_what_was_expected(name: Any) -> None:
+    with pytest.raises(UnknownModelError, match="a model's name is text or a path, got "):
+        info(name)
+
+
+def test_an_entry_is_looked_up_by_one_public_name() -> None:
+    assert not hasattr(registry, "get_entry")
 
 
 @pytest.mark.parametrize(
@@ -168,5 +184,5 @@ def test_a_wrong_zoo_file_of_the_environment_fails_every_lookup(
         "RESNEST_ZOO_FILE", os.pathsep.join([str(tmp_path / "good.yaml"), str(tmp_path / "none.yaml")])
     )
     for _ in range(2):
-        with pytest.raises(RegistryError, match=r"none\.yaml: the zoo file cannot be read"):
+        with pytest.raises(RegistryError, match=r"none\.yaml: cannot be read"):
             list_models()

@@ -23,6 +23,7 @@ def check(config: Config, source: str) -> None:
     problems = [
         *_check_parts(config.model),
         *_check_features(config.model),
+        *_check_group_norm(config.model),
         *_check_matching(config.model),
         *_check_cascade(config.model),
         *_check_input(config.input),
@@ -64,13 +65,60 @@ def _check_features(model: Model) -> Iterator[str]:
             f"MODEL.RESNETS.OUT_FEATURES: set stages among {_STAGES} that include {inputs}, "
             f"got {model.resnets.out_features}"
         )
-    levels = (*(name.replace("res", "p") for name in inputs), "p6")
-    used = {"RPN": model.rpn.in_features, "ROI_HEADS": model.roi_heads.in_features}
+    yield from _check_levels(model, tuple(name.replace("res", "p") for name in inputs))
+
+
+def _check_levels(model: Model, levels: tuple[str, ...]) -> Iterator[str]:
+    """Which of the FPN's levels each head reads; `levels` are those made from a stage, p6 comes on top."""
+    proposals, regions, semantic = model.rpn.in_features, model.roi_heads.in_features, model.sem_seg_head
+    if not _in_order(proposals, (*levels, "p6")):
+        yield f"MODEL.RPN.IN_FEATURES: set levels among {(*levels, 'p6')}, in this order, got {proposals}"
+    # A region's size tells its level by counting from the first: none may be left out.
+    if not _in_order(regions, (*levels, "p6")) or int(regions[-1][1:]) - int(regions[0][1:]) >= len(regions):
+        yield (
+            f"MODEL.ROI_HEADS.IN_FEATURES: set neighbouring levels of {(*levels, 'p6')}, in this order, "
+            f"got {regions}"
+        )
+    if model.meta_architecture != "PanopticFPN":
+        return
+    if not _in_order(semantic.in_features, levels):  # doubling p6 may not give the size of p5
+        yield (
+            f"MODEL.SEM_SEG_HEAD.IN_FEATURES: set levels among {levels}, in this order, "
+            f"got {semantic.in_features}"
+        )
+    elif 2 ** int(semantic.in_features[0][1:]) % semantic.common_stride:
+        yield (
+            f"MODEL.SEM_SEG_HEAD.COMMON_STRIDE: set a power of two up to the stride of "
+            f"{semantic.in_features[0]}, got {semantic.common_stride}"
+        )
+
+
+def _in_order(names: tuple[str, ...], levels: tuple[str, ...]) -> bool:
+    return bool(names) and names == tuple(level for level in levels if level in names)
+
+
+def _check_group_norm(model: Model) -> Iterator[str]:
+    resnets, box, mask, semantic = model.resnets, model.roi_box_head, model.roi_mask_head, model.sem_seg_head
+    width = resnets.num_groups * resnets.width_per_group * resnets.bottleneck_width // 64  # of res2
+    used = [
+        ("FPN.OUT_CHANNELS", model.fpn.norm, model.fpn.out_channels),
+        ("RESNETS.RES2_OUT_CHANNELS", resnets.norm, resnets.res2_out_channels),
+        ("RESNETS.WIDTH_PER_GROUP (times NUM_GROUPS * BOTTLENECK_WIDTH / 64)", resnets.norm, width),
+    ]
+    if not resnets.deep_stem:
+        used.append(("RESNETS.STEM_OUT_CHANNELS", resnets.norm, resnets.stem_out_channels))
+    if resnets.radix > 1:  # the small network of split attention, in each stage
+        hidden = [max(2**stage * width * resnets.radix // 4, 32) for stage in range(4)]
+        used += [("RESNETS.RADIX (a quarter of it times a stage's width)", resnets.norm, n) for n in hidden]
+    if box.num_conv:
+        used.append(("ROI_BOX_HEAD.CONV_DIM", box.norm, box.conv_dim))
+    if model.mask_on and mask.num_conv:
+        used.append(("ROI_MASK_HEAD.CONV_DIM", mask.norm, mask.conv_dim))
     if model.meta_architecture == "PanopticFPN":
-        used["SEM_SEG_HEAD"] = model.sem_seg_head.in_features
-    for section, names in used.items():
-        if not names or not set(names) <= set(levels):
-            yield f"MODEL.{section}.IN_FEATURES: set some of the FPN's levels {levels}, got {names}"
+        used.append(("SEM_SEG_HEAD.CONVS_DIM", semantic.norm, semantic.convs_dim))
+    for key, norm, channels in used:
+        if norm == "GN" and channels % 32:
+            yield f"MODEL.{key}: the norm GN needs channels divisible by 32, got {channels}"
 
 
 def _check_matching(model: Model) -> Iterator[str]:

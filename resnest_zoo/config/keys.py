@@ -106,11 +106,14 @@ class KeySet:
         """Read overrides into a flat config; see `Config.override`."""
         source = "overrides"
         if not isinstance(opts, Mapping):
-            if isinstance(opts, str) or len(opts) % 2:
-                raise ConfigError(f"{source}: expected pairs KEY VALUE, got {reprlib.repr(opts)}")
+            if not isinstance(opts, (list, tuple)) or len(opts) % 2:
+                raise ConfigError(
+                    f"{source}: expected pairs KEY VALUE in a list, or a mapping, got {reprlib.repr(opts)}"
+                )
             opts = dict(zip(opts[::2], opts[1::2], strict=True))
         flat: dict[str, Any] = {}
-        for key, value in opts.items():
+        for name, value in opts.items():
+            key = str(name)
             if self._is_ignored(key):
                 logger.warning("%s: %s has no effect in this package", source, key)
             flat.update(self._accept(key, value, source))
@@ -121,6 +124,9 @@ class KeySet:
         if self._is_ignored(key):
             return {}
         hint = self.typed.get(key, self.fixed.get(key))
+        if key in self._sections:
+            example = next(name for name in self.typed if name.startswith(f"{key}."))
+            raise ConfigError(f"{source}: {key} is a section: name one of its keys, such as {example}")
         if hint is None:
             raise ConfigError(f"{source}: unknown key {key}{self._nearest(key)}")
         try:

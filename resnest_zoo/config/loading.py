@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +25,25 @@ _PACKAGED = Path(__file__).parent.parent / "configs"
 _CFG_NODES = ("detectron2.config.config.CfgNode", "fvcore.common.config.CfgNode", "yacs.config.CfgNode")
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> Config:
     """Read a YAML file, the files it builds on, and overrides.
 
     Args:
         path: a packaged config, such as "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_syncbn_1x.yaml", or a
             file. The packaged one wins, so that a model does not depend on the working directory; an
-            absolute path always means the file.
-        overrides: `["KEY", "VALUE", ...]`, see `Config.override`.
+            absolute path, or one with "..", always means the file.
+        overrides: `["KEY", "VALUE", ...]` or a mapping, see `Config.override`.
 
     Raises:
         ConfigError: a file is missing, unreadable or not YAML, a key is unknown, a value is refused, or no
             detector can be built from the result. The message names the file and the key.
     """
     file = Path(path)
-    if (_PACKAGED / file).is_file():
-        if file.is_file() and not file.samefile(_PACKAGED / file):
+    packaged = _find_packaged(file)
+    if packaged:
+        if file.is_file() and not file.samefile(packaged):
             logger.warning("%s: reading the packaged config; write an absolute path for the file here", path)
-        file = _PACKAGED / file
+        file = packaged
     elif not file.is_file():
         raise ConfigError(f"{path}: no such file, and no packaged config of that name{_nearest(file)}")
     flat = {**_load_chain(file, ()), **KEYS.accept_options(overrides)}
@@ -57,10 +58,15 @@ def resolve_path(name: str | Path) -> Path:
     Raises:
         ConfigError: there is none of that name; the message suggests the closest.
     """
-    file = _PACKAGED / name
-    if Path(name).is_absolute() or not file.is_file():
+    file = _find_packaged(Path(name))
+    if file is None:
         raise ConfigError(f"{name}: no packaged config of that name{_nearest(Path(name))}")
     return file
+
+
+def _find_packaged(name: Path) -> Path | None:
+    file = _PACKAGED / name
+    return file if not name.is_absolute() and ".." not in name.parts and file.is_file() else None
 
 
 def _nearest(name: Path) -> str:
@@ -74,7 +80,10 @@ def _load_chain(file: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     chain = (*above, file.resolve())
     if file.resolve() in above:
         raise ConfigError("_BASE_ runs in a circle: " + " -> ".join(map(str, chain)))
-    tree = _read_yaml(file)
+    tree = read_yaml(file)
+    if not isinstance(tree, dict):
+        found = "nothing" if tree is None else f"a {type(tree).__name__}"
+        raise ConfigError(f"{file}: expected sections such as MODEL, the file holds {found}")
     base = tree.pop("_BASE_", None)
     flat: dict[str, Any] = {}
     if base is not None:
@@ -87,17 +96,18 @@ def _load_chain(file: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     return {**flat, **KEYS.accept_tree(tree, str(file))}
 
 
-def _read_yaml(file: Path) -> dict[Any, Any]:
+def read_yaml(file: Path) -> object:
+    """The data in a YAML file; merge keys (`<<`) are resolved.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, repeats a key or holds an unknown tag.
+    """
     try:
-        tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (derives from SafeLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read as text: {error}") from error
+        return yaml.load(file.read_bytes(), Loader=_Loader)  # noqa: S506 (derives from SafeLoader)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
     except keys.YAML_ERRORS as error:
-        raise ConfigError(f"{file}: not a YAML config: {error}") from error
-    if not isinstance(tree, dict):
-        found = "nothing" if tree is None else f"a {type(tree).__name__}"
-        raise ConfigError(f"{file}: expected sections such as MODEL, the file holds {found}")
-    return tree
+        raise ConfigError(f"{file}: not YAML: {error}") from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -106,13 +116,14 @@ class _Loader(yaml.SafeLoader):
     Not CSafeLoader, though faster: a file of 100,000 opening brackets crashes the interpreter in there.
     """
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []  # super() refuses other nodes
-        names = [key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode)]
-        repeated = [name for name, count in Counter(names).items() if count > 1]
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Here and not in construct_mapping: merging writes the merged keys into the nodes before that.
+        node = super().compose_mapping_node(anchor)
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        repeated = [name for name, count in names.items() if count > 1]
         if repeated:
-            raise yaml.constructor.ConstructorError(None, None, f"repeated keys {repeated}", node.start_mark)
-        return super().construct_mapping(node, deep)
+            raise yaml.composer.ComposerError(None, None, f"repeated keys {repeated}", node.start_mark)
+        return node
 
 
 def _construct_tuple(loader: _Loader, node: yaml.SequenceNode) -> tuple[Any, ...]:

@@ -33,30 +33,18 @@ def read_zoo(path: Path) -> list[Entry]:
     for name, values in rows:
         try:
             entries.append(_build_entry(_text(name), values, path.parent))
-        except ValueError as error:
+        except (ValueError, OSError, RuntimeError) as error:  # the latter two: of a path in it
             raise RegistryError(f"{path}: entry {name!r}: {error}") from None
     return entries
 
 
 def _read_yaml(path: Path) -> object:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Refuses a key that stands twice in one mapping, where YAML would keep the last in silence."""
-
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            for key in keys:
-                if keys.count(key) > 1:
-                    raise yaml.MarkedYAMLError(problem=f"{key!r} stands twice", problem_mark=node.start_mark)
-            return super().construct_mapping(node, deep)
+    from resnest_zoo.config.loading import read_yaml  # imports yaml: not for those who only list
 
     try:
-        return yaml.load(path.read_bytes(), Loader)  # noqa: S506 - a SafeLoader
-    except OSError as error:
-        raise RegistryError(f"{path}: the zoo file cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise RegistryError(f"{path}: no YAML: {error}") from error
+        return read_yaml(path)
+    except ConfigError as error:
+        raise RegistryError(f"zoo file {error}") from None
 
 
 def _build_entry(name: str, values: object, folder: Path) -> Entry:
@@ -95,7 +83,7 @@ def _find_config(config: str, folder: Path) -> str:
     beside = folder / Path(config).expanduser()
     if beside.is_file():
         return str(beside)
-    from resnest_zoo.config import resolve_path  # reads YAML: not for those who only list
+    from resnest_zoo.config import resolve_path  # imports yaml: not for those who only list
 
     try:
         resolve_path(config)

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from resnest_zoo.categories import COCO_PANOPTIC, Categories
-from resnest_zoo.config import load_config
+from resnest_zoo.config import Config, load_config
 from resnest_zoo.errors import ConfigError
 from resnest_zoo.models import GeneralizedRCNN, build_model
-from resnest_zoo.registry import get_entry
+from resnest_zoo.registry import info
 
 
 def build(name: str, categories: Categories | None, **overrides: object) -> GeneralizedRCNN:
-    config = get_entry(name).config
+    config = info(name).config
     assert config is not None
     cfg = load_config(config).override({key.replace("__", "."): value for key, value in overrides.items()})
     with torch.device("meta"):
@@ -33,6 +33,11 @@ def test_a_panoptic_model_never_lacks_its_stuff() -> None:
     assert other.categories.stuff == ("things", "stuff_1", "stuff_2")
     with pytest.raises(ConfigError, match=r"54 stuff names for MODEL\.SEM_SEG_HEAD\.NUM_CLASSES 3"):
         build("panoptic_resnest200_3x", COCO_PANOPTIC, MODEL__SEM_SEG_HEAD__NUM_CLASSES=3)
+
+
+def test_a_config_that_describes_no_detector_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"no detector can be built from this config\n.*MODEL\.BACKBONE"):
+        build_model(Config())
 
 
 def test_names_that_do_not_fit_are_refused() -> None:

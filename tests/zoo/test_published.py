@@ -12,7 +12,7 @@ import pytest
 
 from resnest_zoo import registry
 from resnest_zoo.config import resolve_path
-from resnest_zoo.registry import PUBLISHED, Reported, get_entry, list_models
+from resnest_zoo.registry import PUBLISHED, Reported, info, list_models
 
 BACKBONES = [
     "resnest50_imagenet",
@@ -32,7 +32,7 @@ def test_there_are_21_detectors_and_five_backbones() -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_detector_has_every_fact(name: str) -> None:
-    entry = get_entry(name)
+    entry = info(name)
     assert entry.name == name
     assert entry.config is not None
     assert entry.log_url is not None
@@ -51,13 +51,13 @@ def test_a_detector_has_every_fact(name: str) -> None:
     assert (row.mask is None) is (entry.task == "object detection")
     assert (row.pq is None) is (entry.task != "panoptic segmentation")
     assert entry.pretrained_from in BACKBONES
-    trained_from = get_entry(entry.pretrained_from)
+    trained_from = info(entry.pretrained_from)
     assert entry.backbone.removesuffix("-DCNv2") == trained_from.backbone
 
 
 @pytest.mark.parametrize("name", [*PUBLISHED, *BACKBONES])
 def test_addresses_are_clean_and_carry_the_published_hash(name: str) -> None:
-    artifact = get_entry(name).artifact
+    artifact = info(name).artifact
     (url,) = artifact.urls
     assert url == url.strip()
     assert urlsplit(url).scheme == "https"
@@ -67,9 +67,7 @@ def test_addresses_are_clean_and_carry_the_published_hash(name: str) -> None:
 
 
 def test_files_without_a_published_hash_are_known() -> None:
-    unverified = [
-        name for name in list_models(backbones=True) if not get_entry(name).artifact.expected_sha256
-    ]
+    unverified = [name for name in list_models(backbones=True) if not info(name).artifact.expected_sha256]
     assert unverified == [
         "faster_rcnn_resnest50_dcn",
         "mask_cascade_resnest200_3x",
@@ -81,22 +79,20 @@ def test_files_without_a_published_hash_are_known() -> None:
 def test_parameter_counts_are_those_of_the_original_models() -> None:
     golden = Path(__file__).parents[1] / "golden" / "state_dicts.json.gz"
     counts = json.loads(gzip.decompress(golden.read_bytes()))["params"]
-    assert {name: get_entry(name).parameters for name in PUBLISHED} == {
+    assert {name: info(name).parameters for name in PUBLISHED} == {
         name: count["params"] for name, count in counts.items()
     }
 
 
 def test_results_carry_their_conditions() -> None:
-    assert get_entry("mask_cascade_resnest200_dcn_3x").reported == (
+    assert info("mask_cascade_resnest200_dcn_3x").reported == (
         Reported("COCO", "val2017", tta=False, box=50.91, mask=44.50),
         Reported("COCO", "test-dev2019", tta=True, box=53.30, mask=47.10),
     )
-    assert get_entry("panoptic_resnest200_3x").reported == (
+    assert info("panoptic_resnest200_3x").reported == (
         Reported("COCO", "val2017", tta=None, box=51.00, mask=43.68, pq=47.90),
     )
-    assert get_entry("faster_rcnn_resnest50_dcn").reported == (
-        Reported("COCO", "val2017", tta=False, box=44.11),
-    )
+    assert info("faster_rcnn_resnest50_dcn").reported == (Reported("COCO", "val2017", tta=False, box=44.11),)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +108,7 @@ def test_results_carry_their_conditions() -> None:
     ],
 )
 def test_the_weights_that_configs_start_from_are_entries(weights: str, name: str) -> None:
-    assert get_entry(weights).name == name
+    assert info(weights).name == name
 
 
 def test_listing_imports_neither_torch_nor_the_network() -> None:

@@ -63,6 +63,18 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert info("helmets_V1") is entry
 
 
+def test_entries_may_share_keys_by_merging(tmp_path: Path) -> None:
+    path = write_zoo(
+        tmp_path,
+        "a: &a {task: backbone, weights: a.pth, licence: MIT, method: m}\n"
+        "b: &b {<<: *a, weights: b.pth}\n"
+        "c: {<<: *b, weights: c.pth, licence: none}\n",
+    )
+    entries = load_zoo(path)
+    assert [entry.artifact.filename for entry in entries] == ["a.pth", "b.pth", "c.pth"]
+    assert [entry.licence for entry in entries] == ["MIT", "MIT", "none"]
+
+
 def test_a_full_hash_is_a_full_hash(tmp_path: Path) -> None:
     path = write_zoo(tmp_path, f"x: {{task: backbone, weights: https://host/x.pth, sha256: {'ab' * 32}}}")
     (entry,) = load_zoo(path)
@@ -123,10 +135,19 @@ def test_unhashed_files_of_one_name_stay_apart(tmp_path: Path) -> None:
         ("x y: {task: backbone, weights: x.pth}", "cannot name a model"),
         ("- 1", "expected a mapping of names to entries, or a list"),
         ("", "expected a mapping of names"),
-        ("x: {task: backbone", "no YAML"),
-        ("x: {task: backbone, weights: a}\nx: {task: backbone, weights: b}", "'x' stands twice"),
-        ("x: 2020-99-99", "no YAML"),
-        ("x: !!python/object/apply:os.system [exit]", "no YAML"),
+        ("x: {task: backbone", "not YAML"),
+        ("x: {task: backbone, weights: a}\nx: {task: backbone, weights: b}", "repeated keys ['x']"),
+        ("x: {task: backbone, task: backbone, weights: a}", "repeated keys ['task']"),
+        ("x: {task: backbone, weights: ~nobody-has-this-name/x.pth}", "entry 'x': "),
+        ("x: 2020-99-99", "not YAML"),
+        ("x: {size: !!bool maybe}", "not YAML"),
+        ("x: {size: !!int ''}", "not YAML"),
+        ("x: {size: !!timestamp soon}", "not YAML"),
+        ("x: " + "[" * 10_000, "not YAML"),
+        ("x: {? [1] : 2}", "not YAML"),
+        ("x: {<<: 1}", "not YAML"),
+        ("x: &a {task: *a}", "task: expected text"),
+        ("x: !!python/object/apply:os.system [exit]", "not YAML"),
     ],
 )
 def test_a_wrong_file_is_explained(tmp_path: Path, text: str, message: str) -> None:
@@ -150,5 +171,5 @@ def test_one_wrong_entry_keeps_the_others_out(tmp_path: Path, bad: str) -> None:
 
 
 def test_a_missing_file_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match=r"none\.yaml: the zoo file cannot be read: No such file"):
+    with pytest.raises(RegistryError, match=r"none\.yaml: cannot be read: No such file"):
         load_zoo(tmp_path / "none.yaml")
