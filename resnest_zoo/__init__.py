@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 
 from resnest_zoo.categories import Categories
 from resnest_zoo.errors import ZooError
-from resnest_zoo.registry import Entry, info, list_models, load_zoo, register
+from resnest_zoo.hub import Artifact
+from resnest_zoo.registry import Entry, Reported, info, list_models, load_zoo, register
 
 if TYPE_CHECKING:
     from resnest_zoo.api import Predictor, fetch, get
+    from resnest_zoo.checkpoint import load_checkpoint
     from resnest_zoo.config import load_config
     from resnest_zoo.inference import TTA
     from resnest_zoo.models import build_model
@@ -27,15 +29,18 @@ __version__ = "0.1.0"
 
 __all__ = [
     "TTA",
+    "Artifact",
     "Categories",
     "Entry",
     "Predictor",
+    "Reported",
     "ZooError",
     "build_model",
     "fetch",
     "get",
     "info",
     "list_models",
+    "load_checkpoint",
     "load_config",
     "load_zoo",
     "register",
@@ -47,6 +52,7 @@ _LAZY = {
     "build_model": "resnest_zoo.models",
     "fetch": "resnest_zoo.api",
     "get": "resnest_zoo.api",
+    "load_checkpoint": "resnest_zoo.checkpoint",
     "load_config": "resnest_zoo.config",
 }
 

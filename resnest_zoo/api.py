@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -14,12 +15,15 @@ from resnest_zoo import hub
 from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import load_checkpoint, read_safetensors_metadata, write_safetensors
 from resnest_zoo.config import Config, load_config
-from resnest_zoo.errors import CheckpointError, ConfigError, UnknownModelError
+from resnest_zoo.errors import CheckpointError, ConfigError, IntegrityError, UnknownModelError
 from resnest_zoo.inference.predictor import PicturePredictor, check_score_threshold
 from resnest_zoo.models import GeneralizedRCNN, build_model
-from resnest_zoo.registry import Entry, info
+from resnest_zoo.registry import Entry, info, list_models
 
-_NUM_CLASSES = "MODEL.ROI_HEADS.NUM_CLASSES"
+_NUM_THINGS = "MODEL.ROI_HEADS.NUM_CLASSES"
+_NUM_STUFF = "MODEL.SEM_SEG_HEAD.NUM_CLASSES"
+_BY_ARGUMENT = {"MODEL.WEIGHTS": "weights", "MODEL.DEVICE": "device"}  # keys that no model is built from
+_UNNAMED = Categories((), ())
 
 
 def fetch(name: str, *, progress: bool | None = None) -> Path:
@@ -37,7 +41,7 @@ def fetch(name: str, *, progress: bool | None = None) -> Path:
 
 
 def get(
-    name: str,
+    name: str | Path,
     *,
     pretrained: bool = True,
     weights: str | Path | None = None,
@@ -45,92 +49,158 @@ def get(
     categories: Categories | Sequence[str] | None = None,
     device: torch.device | str | None = None,
     progress: bool | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] | Mapping[str, object] = (),
 ) -> GeneralizedRCNN:
-    """Build a detector of the zoo, in evaluation mode.
+    """Build a detector of the zoo, or of a config file, in evaluation mode.
 
     Args:
-        name: name or alias of an entry, such as "mask_rcnn_resnest50".
+        name: name or alias of an entry, such as "mask_rcnn_resnest50", or a config file (.yaml) in
+            detectron2's schema, whose `weights` must be given.
         pretrained: load the entry's published checkpoint; False leaves fresh random weights.
         weights: load this checkpoint instead, whatever `pretrained` says: a path, or an http(s) URL.
         num_classes: build heads for this many classes. Where that differs from the checkpoint, all but the
             class layers are loaded, and a warning names those.
         categories: what the classes mean: `Categories`, or names in class order; sets `num_classes` too.
-            Names alone leave the stuff of a panoptic model as it is.
+            Names alone leave the stuff of a panoptic model as it is; stuff of another number starts fresh.
         device: where to put the model; the CPU by default.
         progress: show a progress bar on download; None shows one if stderr is a terminal.
-        overrides: config keys and values in turn, such as ["TEST.DETECTIONS_PER_IMAGE", "300"].
+        overrides: config keys and values in turn, such as ["TEST.DETECTIONS_PER_IMAGE", "300"], or a mapping
+            from keys to values.
 
     Returns:
         The model. Call it with a list of RGB uint8 tensors (3, H, W); see `GeneralizedRCNN.forward`.
 
     Raises:
         UnknownModelError: no entry of that name, or it is a backbone, which detects nothing.
-        ConfigError: an override is wrong, `categories` and `num_classes` contradict each other, or there is
-            no such device here.
+        ConfigError: the config file or an override is wrong, a config file comes without weights,
+            `categories` and `num_classes` contradict each other, or there is no such device here.
         RegistryError: `weights` is an address, but not a clean http(s) one.
         DownloadError: the checkpoint cannot be had.
         CheckpointError: the checkpoint is unsafe, damaged or of another model.
     """
-    entry = info(name)
+    config, entry = _find(name)
+    published = entry.categories if entry else None
     chosen = _device(device)
-    if entry.config is None:
-        raise UnknownModelError(
-            f"{entry.name} is an ImageNet backbone that training starts from, not a detector; "
-            f"resnest_zoo.fetch({entry.name!r}) gives its file"
-        )
-    cfg, named = _with_classes(entry, overrides, num_classes, categories)
-    path = _checkpoint_path(entry, pretrained, weights, progress)
+    cfg, named = _with_classes(config, published, _by_key(overrides), num_classes, categories)
+    path = _checkpoint_path(config, entry, pretrained, weights, progress)
     if path is None:
         return build_model(cfg, named).to(chosen)
     # Where classes change, the checkpoint leaves layers to their fresh values; else it fills everything.
-    changes_classes = num_classes is not None or named != entry.categories
-    with torch.device("cpu" if changes_classes else "meta"):
+    before, after = published or _UNNAMED, named or _UNNAMED
+    changes_things = num_classes is not None or before.things != after.things
+    changes_stuff = before.stuff != after.stuff
+    with torch.device("cpu" if changes_things or changes_stuff else "meta"):
         model = build_model(cfg, named)
-    if not changes_classes:
+    if not (changes_things or changes_stuff):
         model = model.to_empty(device="cpu")
+    fresh = [
+        layer
+        for layer in model.class_layers
+        if (changes_stuff if layer.startswith("sem_seg_head.") else changes_things)
+    ]
     try:
-        load_checkpoint(model, path, replaceable=model.class_layers if changes_classes else ())
+        load_checkpoint(model, path, replaceable=fresh)
     except CheckpointError as error:
         raise CheckpointError(f"{error}{_class_hint(error)}", error.clashes) from error
     return model.to(chosen)
 
 
+def _find(name: str | Path) -> tuple[str, Entry | None]:
+    """The config behind a name, and its entry; a config file has none.
+
+    Raises:
+        UnknownModelError: it is neither a name nor a config file, or the name of a backbone.
+    """
+    if isinstance(name, Path):
+        return str(name.expanduser()), None
+    if not isinstance(name, str):
+        raise UnknownModelError(f"expected the name of a model or a config file, got {name!r}")
+    try:
+        entry = info(name)
+    except UnknownModelError:
+        if not name.lower().endswith((".yaml", ".yml")):
+            raise
+        return _find(Path(name))
+    if entry.config is None:
+        raise UnknownModelError(
+            f"{entry.name} is an ImageNet backbone that training starts from, not a detector; "
+            f"resnest_zoo.fetch({entry.name!r}) gives its file"
+        )
+    return entry.config, entry
+
+
+def _by_key(overrides: Sequence[str] | Mapping[str, object]) -> dict[str, object]:
+    """Overrides as a mapping.
+
+    Raises:
+        ConfigError: they are no pairs, or say what is an argument of `get`.
+    """
+    if isinstance(overrides, Mapping):
+        changes = dict(overrides)
+    elif isinstance(overrides, list | tuple) and len(overrides) % 2 == 0:
+        changes = dict(zip(map(str, overrides[::2]), overrides[1::2], strict=True))
+    else:
+        raise ConfigError(
+            'overrides: expected ["KEY", "VALUE", …] or a mapping from keys to values, '
+            f"got {reprlib.repr(overrides)}"
+        )
+    for key, argument in _BY_ARGUMENT.items():
+        if key in changes:
+            raise ConfigError(f"overrides: {key}: use {argument}= (--{argument}) for this")
+    return changes
+
+
 def _with_classes(
-    entry: Entry,
-    overrides: Sequence[str],
+    config: str,
+    published: Categories | None,
+    overrides: Mapping[str, object],
     num_classes: int | None,
     categories: Categories | Sequence[str] | None,
 ) -> tuple[Config, Categories | None]:
-    """The entry's config with the right number of classes, and their names as far as anyone gave them."""
-    assert entry.config is not None
-    named = entry.categories
-    own = [_NUM_CLASSES, str(len(named.things))] if named else []
-    cfg = load_config(entry.config, [*own, *overrides])
+    """The config with the right numbers of classes, and their names as far as anyone gave them."""
+    named = published
+    cfg = load_config(config, {**_counts(published), **overrides})
     if categories is not None:
-        named = _named(categories, named)
-        if num_classes not in (None, len(named.things)):
-            raise ConfigError(f"num_classes is {num_classes}, but {len(named.things)} categories are named")
-        num_classes = len(named.things)
-    if num_classes is not None:
-        cfg = cfg.override({_NUM_CLASSES: num_classes})
-    count = cfg.model.roi_heads.num_classes
-    if named is not None and len(named.things) != count:
-        named = _with_stuff(Categories.numbered(count), named)
+        given = _named(categories)
+        if num_classes not in (None, len(given.things)):
+            raise ConfigError(f"num_classes is {num_classes}, but {len(given.things)} categories are named")
+        cfg = cfg.override(_counts(given))
+        named = _with_stuff(given, published)
+    elif num_classes is not None:
+        cfg = cfg.override({_NUM_THINGS: num_classes})
+    if named is None:
+        return cfg, None
+    # Names that do not fit are left to `build_model`, which numbers what has none.
+    things, stuff = cfg.model.roi_heads.num_classes, cfg.model.sem_seg_head.num_classes
+    if len(named.things) != things:
+        named = _with_stuff(Categories.numbered(things), named)
+    if len(named.stuff) not in (0, stuff):
+        named = replace(named, stuff=(), stuff_ids=())
     return cfg, named
 
 
-def _named(categories: Categories | Sequence[str], entrys: Categories | None) -> Categories:
-    """The categories a caller gave; names alone are those of things, and stuff stays the entry's."""
+def _counts(categories: Categories | None) -> dict[str, object]:
+    """The config keys that the numbers of classes decide."""
+    if categories is None:
+        return {}
+    stuff = {_NUM_STUFF: len(categories.stuff)} if categories.stuff else {}
+    return {_NUM_THINGS: len(categories.things), **stuff}
+
+
+def _named(categories: Categories | Sequence[str]) -> Categories:
+    """The categories a caller gave; names alone are those of things."""
     if isinstance(categories, Categories):
         return categories
     if isinstance(categories, str):
         raise ConfigError(f"categories: expected a list of names, got the text {categories!r}")
-    return _with_stuff(Categories.named(tuple(categories)), entrys)
+    return Categories.named(tuple(categories))
 
 
-def _with_stuff(things: Categories, of: Categories | None) -> Categories:
-    return things if of is None else replace(things, stuff=of.stuff, stuff_ids=of.stuff_ids)
+def _with_stuff(categories: Categories, of: Categories | None) -> Categories:
+    """The categories with the stuff `of` others where they have none."""
+    if of is None or categories.stuff or not of.stuff:
+        return categories
+    return replace(categories, stuff=of.stuff, stuff_ids=of.stuff_ids)
 
 
 def _class_hint(error: CheckpointError) -> str:
@@ -143,10 +213,14 @@ def _class_hint(error: CheckpointError) -> str:
 
 
 def _checkpoint_path(
-    entry: Entry, pretrained: bool, weights: str | Path | None, progress: bool | None
+    config: str, entry: Entry | None, pretrained: bool, weights: str | Path | None, progress: bool | None
 ) -> Path | None:
     if weights is None:
-        return (_find_twin(entry) or hub.fetch(entry.artifact, progress=progress)) if pretrained else None
+        if not pretrained:
+            return None
+        if entry is None:
+            raise ConfigError(f"{config}: a config file has no checkpoint; pass weights= or pretrained=False")
+        return _find_twin(entry) or hub.fetch(entry.artifact, progress=progress)
     if isinstance(weights, str) and "://" in weights:
         return hub.fetch(hub.Artifact.from_url(weights), progress=progress)
     return Path(weights).expanduser()
@@ -161,7 +235,7 @@ def _device(device: torch.device | str | None) -> torch.device:
     try:
         chosen = torch.device("cpu" if device is None else device)
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"device {str(device)!r} cannot be used here: {reason}") from error
     return chosen
@@ -180,23 +254,60 @@ def convert(name: str, output: str | Path | None = None, *, progress: bool | Non
 
     Raises:
         UnknownModelError: no such detector.
-        DownloadError, CheckpointError: the original cannot be had or is not this entry's.
+        DownloadError: the original cannot be had.
+        CheckpointError: the original is not this entry's, or `output` cannot be written.
+        ConfigError: the file to write is the original itself or has the name of another entry's file.
     """
     entry = info(name)
-    model = get(entry.name, weights=hub.fetch(entry.artifact, progress=progress))
-    original = hub.fetch(entry.artifact)
+    if entry.config is None:
+        raise UnknownModelError(
+            f"{entry.name} is an ImageNet backbone, not a detector that could be converted"
+        )
+    target = Path(output).expanduser() if output else _twin_path(entry)
+    original = hub.fetch(entry.artifact, progress=progress)
+    _check_target(target, original, in_cache=output is None)
     metadata = {
         "format": "pt",
         "name": entry.name,
-        "source": entry.artifact.urls[0] if entry.artifact.urls else str(original),
-        "original_sha256": hub.read_content(original).sha256,
+        "source": entry.artifact.urls[0] if entry.artifact.urls else original.name,
+        "original_sha256": _hash_again(entry, original),
         "config_sha256": _config_digest(entry),
     }
-    target = Path(output).expanduser() if output else _twin_path(entry)
-    write_safetensors(model.state_dict(), target, metadata)
-    if output is None:
-        hub.pin_file(target, f"converted from {original.name}")
+    model = get(entry.name, weights=original)
+    if output is not None:
+        write_safetensors(model.state_dict(), target, metadata)
+        return target
+    from filelock import FileLock
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)  # an original elsewhere makes no cache
+        with FileLock(target.with_name(f".{target.name}.lock")):
+            write_safetensors(model.state_dict(), target, metadata)
+            hub.pin_file(target, f"converted from {original.name}")
+    except OSError as error:
+        raise CheckpointError(f"{target}: cannot be written: {error.strerror or error}") from error
     return target
+
+
+def _check_target(target: Path, original: Path, *, in_cache: bool) -> None:
+    """Never write over a file that is not ours."""
+    names = {info(name).artifact.filename for name in list_models(backbones=True)}
+    if target.absolute() == original.absolute() or (in_cache and target.name in names):
+        raise ConfigError(f"{target} is an original, not to be written over; choose another output")
+
+
+def _hash_again(entry: Entry, original: Path) -> str:
+    """The SHA-256 of the original, whose bytes are checked once more: what is made of them will last."""
+    content = hub.read_content(original)
+    if fault := hub.content_fault(content, hub.with_locked_hash(entry.artifact), _pin_of_original(entry)):
+        raise IntegrityError(f"{original}: {fault}; remove it to have it fetched again")
+    return content.sha256
+
+
+def _pin_of_original(entry: Entry) -> hub.Pin | None:
+    if entry.artifact.path is not None:
+        return None  # it is not in the cache
+    return hub.read_pins(hub.cache_dir()).get(entry.artifact.filename)
 
 
 def _twin_path(entry: Entry) -> Path:
@@ -209,16 +320,24 @@ def _config_digest(entry: Entry) -> str:
 
 
 def _find_twin(entry: Entry) -> Path | None:
-    """The entry's safetensors file, if it was made on this machine from the original and is still intact."""
+    """The entry's safetensors file, if it was made on this machine from the right original and is intact.
+
+    Which original is right must be known in full, from a published hash or a pin.
+    """
     path = _twin_path(entry)
     if not hub.is_pinned(path):
         return None
-    metadata = read_safetensors_metadata(path)
+    try:
+        metadata = read_safetensors_metadata(path)
+    except CheckpointError:
+        return None  # pinned, but no safetensors: another file of this name
+    pin = _pin_of_original(entry)
+    known = (hub.with_locked_hash(entry.artifact).expected_sha256 or "", pin.sha256 if pin else "")
+    original = metadata.get("original_sha256", "")
+    if original not in known or not all(map(original.startswith, known)):
+        return None
     made_from = {"name": entry.name, "config_sha256": _config_digest(entry)}
-    pin = hub.read_pins(path.parent).get(entry.artifact.filename)
-    expected = hub.with_locked_hash(entry.artifact).expected_sha256 or (pin.sha256 if pin else "")
-    original_is_right = metadata.get("original_sha256", "").startswith(expected)
-    return path if original_is_right and made_from.items() <= metadata.items() else None
+    return path if made_from.items() <= metadata.items() else None
 
 
 class Predictor(PicturePredictor):
@@ -230,7 +349,7 @@ class Predictor(PicturePredictor):
 
     def __init__(
         self,
-        model: str | GeneralizedRCNN,
+        model: str | Path | GeneralizedRCNN,
         *,
         score_threshold: float = 0.5,
         tta: bool = False,
@@ -240,18 +359,19 @@ class Predictor(PicturePredictor):
         """Build the model where a name is given.
 
         Args:
-            model: name or alias of an entry, or a model already built, which stays on its device.
+            model: what `get` takes, or a model already built, which stays on its device.
             score_threshold: detections below it are left out, 0-1.
             tta: use the config's test-time augmentation; slow.
             device: by default a GPU if there is one.
             **options: further arguments of `get`, such as `weights` or `num_classes`.
 
         Raises:
-            ConfigError: the threshold is outside 0-1, or a model already built is given more arguments.
+            ConfigError: the threshold is outside 0-1, a model already built is given more arguments, or
+                `model` is neither a model nor a name.
             ZooError: as `get` does.
         """
         check_score_threshold(score_threshold)
-        if isinstance(model, str):
+        if isinstance(model, str | Path):
             if device is None:
                 device = "cuda" if torch.cuda.is_available() else "cpu"
             model = get(model, device=device, **options)

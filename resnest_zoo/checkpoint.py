@@ -8,11 +8,14 @@ can build arrays and nothing else. There is no fallback to a plain unpickler.
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import pickle
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import numpy as np
 import torch
@@ -276,15 +279,30 @@ def write_safetensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    part = path.with_name(f".{path.name}.part")
+    part = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     try:
         tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-        save_file(tensors, part, metadata=dict(metadata))
-        part.replace(path)
+        try:
+            save_file(tensors, part, metadata=dict(metadata))
+            with part.open("r+b") as file:
+                _sort_header(file)
+                os.fsync(file.fileno())  # else a power cut could leave half a file under the name
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: cannot be written: {_reason(error)}") from error
+
+
+def _sort_header(file: IO[bytes]) -> None:
+    """Bring the metadata, which are written in random order, into one: equal tensors give equal files."""
+    size = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(size))
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    if len(text) <= size:  # always, unless the two disagree on how to write a strange letter
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def read_safetensors_metadata(path: Path) -> dict[str, str]:

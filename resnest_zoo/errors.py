@@ -8,8 +8,7 @@
     │   └── IntegrityError                       a file's bytes are not the expected ones
     ├── CheckpointError          (ValueError)    a checkpoint is unreadable, unsafe or of another model
     ├── ImageError               (ValueError)    an input picture cannot be used
-    ├── ShapeError               (ValueError)    a tensor has the wrong shape or dtype
-    └── MissingDependencyError   (ImportError)   an optional package is not installed
+    └── ShapeError               (ValueError)    a tensor has the wrong shape or dtype
 
 Each is also the built-in exception named beside it, so `except ValueError` keeps working in code
 that does not know this package.
@@ -62,7 +61,3 @@ class ImageError(ZooError, ValueError):
 
 class ShapeError(ZooError, ValueError):
     """A tensor has the wrong shape or dtype."""
-
-
-class MissingDependencyError(ZooError, ImportError):
-    """An optional package is needed and not installed. The message holds the install command."""

@@ -2,11 +2,11 @@
 
 Legend: N images or instances, R proposals, M mask side, H and W picture height and width.
 Boxes are float (·, 4) xyxy in absolute pixels; a size is (height, width).
+What holds tensors is equal to itself alone (`eq=False`): a comparison of tensors has no single answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,7 +17,7 @@ from resnest_zoo.categories import Categories
 SizeHW = tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageBatch:
     """Normalised pictures, zero-padded on the right and bottom to one size.
 
@@ -30,7 +30,7 @@ class ImageBatch:
     image_sizes: tuple[SizeHW, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Proposals:
     """Class-agnostic boxes of one picture, by falling objectness.
 
@@ -45,7 +45,7 @@ class Proposals:
     image_size: SizeHW
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detections:
     """What the heads found in one picture, in pixels of the model's input, by falling score.
 
@@ -85,7 +85,7 @@ class Segment:
     instance: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PanopticResult:
     """Every pixel's segment.
 
@@ -100,7 +100,7 @@ class PanopticResult:
     semantic: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Instances:
     """Final result for one picture, in that picture's pixels, by falling score.
 
@@ -131,11 +131,13 @@ class Instances:
         return [self.categories.things[k] for k in self.classes.tolist()]
 
     def above(self, score_threshold: float) -> Instances:
-        """Only the instances whose score is at least `score_threshold`.
+        """Only the instances whose score is at least `score_threshold`; `self` where these are all.
 
         The panoptic map stays whole; a segment whose instance is left out no longer names it.
         """
         count = int((self.scores >= score_threshold).sum())  # scores fall, so these come first
+        if count == len(self):
+            return self
         panoptic = self.panoptic
         if panoptic is not None:
             segments = (
@@ -143,30 +145,29 @@ class Instances:
                 for s in panoptic.segments
             )
             panoptic = replace(panoptic, segments=tuple(segments))
-        return replace(
+        return replace(  # clones, since a view would keep the memory of all masks
             self,
-            boxes=self.boxes[:count],
-            scores=self.scores[:count],
-            classes=self.classes[:count],
-            masks=None if self.masks is None else self.masks[:count],
+            boxes=self.boxes[:count].clone(),
+            scores=self.scores[:count].clone(),
+            classes=self.classes[:count].clone(),
+            masks=None if self.masks is None else self.masks[:count].clone(),
             panoptic=panoptic,
         )
 
     def to(self, device: torch.device | str) -> Instances:
         """The same result with every tensor on `device`."""
-        return self._map(lambda t: t.to(device))
-
-    def _map(self, move: Callable[[Tensor], Tensor]) -> Instances:
         panoptic = self.panoptic
         if panoptic is not None:
             panoptic = replace(
-                panoptic, segment_map=move(panoptic.segment_map), semantic=move(panoptic.semantic)
+                panoptic,
+                segment_map=panoptic.segment_map.to(device),
+                semantic=panoptic.semantic.to(device),
             )
         return replace(
             self,
-            boxes=move(self.boxes),
-            scores=move(self.scores),
-            classes=move(self.classes),
-            masks=None if self.masks is None else move(self.masks),
+            boxes=self.boxes.to(device),
+            scores=self.scores.to(device),
+            classes=self.classes.to(device),
+            masks=None if self.masks is None else self.masks.to(device),
             panoptic=panoptic,
         )

@@ -309,6 +309,51 @@ def test_a_panoptic_model_keeps_its_stuff(options: dict[str, Any], tiny: Path, p
     prediction.plot()
 
 
+_STUFF = Categories(
+    COCO.things, COCO.thing_ids, ("things", *(f"floor {k}" for k in range(1, 10))), tuple(range(10))
+)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"overrides": ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", "10"]}, {"categories": _STUFF}],
+)
+def test_other_stuff_keeps_everything_but_its_layer(
+    options: dict[str, Any], tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, photo: torch.Tensor
+) -> None:
+    file = file_of("panoptic", tiny)
+    model = resnest_zoo.get("tiny_panoptic", weights=file, **options)
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.endswith("class layers start fresh: sem_seg_head.predictor")
+    stored = torch.load(file, weights_only=True)["model"]
+    for key, value in model.state_dict().items():
+        if not key.startswith("sem_seg_head.predictor."):
+            assert torch.equal(value, stored[key]), key
+    assert model.categories.things == COCO.things
+    if "categories" in options:
+        assert model.categories == _STUFF
+    else:
+        assert model.categories.stuff == ("things", *(f"stuff_{k}" for k in range(1, 10)))
+    caplog.clear()
+    again = resnest_zoo.get("tiny_panoptic", weights=save_own(tmp_path, model), **options)
+    assert not caplog.records
+    assert_same(model([photo])[0], again([photo])[0])
+
+
+@pytest.mark.usefixtures("no_sockets")
+def test_an_entry_may_have_stuff_of_its_own(tiny: Path) -> None:
+    register(replace(info("tiny_panoptic"), categories=_STUFF), replace=True)
+    assert resnest_zoo.get("tiny_panoptic", pretrained=False).categories == _STUFF
+
+
+def test_other_things_keep_the_layer_of_the_stuff(tiny: Path) -> None:
+    file = file_of("panoptic", tiny)
+    model = resnest_zoo.get("tiny_panoptic", weights=file, num_classes=2)
+    stored = torch.load(file, weights_only=True)["model"]
+    key = "sem_seg_head.predictor.weight"
+    assert torch.equal(model.state_dict()[key], stored[key])
+
+
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -323,6 +368,13 @@ def test_a_panoptic_model_keeps_its_stuff(options: dict[str, Any], tiny: Path, p
         ({"overrides": ["MODEL.ROI_HEADS.NUM_CLASES", "2"]}, "MODEL.ROI_HEADS.NUM_CLASSES"),
         ({"overrides": ["TEST.DETECTIONS_PER_IMAGE"]}, "KEY"),
         ({"overrides": ["TEST.DETECTIONS_PER_IMAGE", "many"]}, "TEST.DETECTIONS_PER_IMAGE"),
+        ({"overrides": {"TEST.DETECTIONS_PER_IMAGE": "many"}}, "TEST.DETECTIONS_PER_IMAGE"),
+        ({"overrides": "TEST.DETECTIONS_PER_IMAGE 3"}, "overrides: expected .* a mapping .* got 'TEST"),
+        ({"overrides": 3}, "overrides: expected .* a mapping .* got 3"),
+        ({"overrides": [["TEST.DETECTIONS_PER_IMAGE", "3"], ["A", "B"]]}, "overrides: unknown key"),
+        ({"overrides": ["MODEL.WEIGHTS", "a.pth"]}, "overrides: MODEL.WEIGHTS: use weights="),
+        ({"overrides": {"MODEL.DEVICE": "cuda"}}, "overrides: MODEL.DEVICE: use device="),
+        ({"device": 1.5}, "device '1.5' cannot be used here: "),
         ({"device": "toaster"}, "device 'toaster' cannot be used here: "),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used here: "),
     ],
@@ -333,8 +385,9 @@ def test_wrong_options_are_refused_before_anything_is_fetched(options: dict[str,
 
 
 @pytest.mark.usefixtures("mirror")
-def test_overrides_change_the_model(photo: torch.Tensor) -> None:
-    model = resnest_zoo.get("tiny_detection", overrides=["TEST.DETECTIONS_PER_IMAGE", "3"])
+@pytest.mark.parametrize("overrides", [["TEST.DETECTIONS_PER_IMAGE", "3"], {"TEST.DETECTIONS_PER_IMAGE": 3}])
+def test_overrides_change_the_model(overrides: Any, photo: torch.Tensor) -> None:
+    model = resnest_zoo.get("tiny_detection", overrides=overrides)
     assert len(model([photo])[0]) == 3
     assert model.config is not None
     assert model.config.test.detections_per_image == 3
@@ -361,6 +414,43 @@ def test_a_zoo_files_entry_has_the_classes_it_states(tiny: Path, tmp_path: Path)
     assert model.categories == Categories.named(names)
 
 
+# --- config files ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_sockets")
+def test_a_config_file_takes_the_place_of_a_name(
+    tiny: Path, tmp_path: Path, photo: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "my own.yaml"
+    own.write_text(Path(info("tiny_mask").config or "").read_text(encoding="utf-8"), encoding="utf-8")
+    file = file_of("mask", tiny)
+    (expected,) = resnest_zoo.get("tiny_mask", weights=file)([photo])
+    monkeypatch.chdir(tmp_path)
+    for name in (own, str(own), "my own.yaml"):
+        assert_same(resnest_zoo.get(name, weights=file)([photo])[0], expected)
+    assert len(resnest_zoo.Predictor(own, weights=file, device="cpu")(photo)) > 0
+    two = resnest_zoo.get(own, weights=file, categories=["helmet", "vest"])
+    assert two.categories == Categories.named(["helmet", "vest"])
+    three = resnest_zoo.get(own, pretrained=False, overrides={"MODEL.ROI_HEADS.NUM_CLASSES": 3})
+    assert three.categories == Categories.numbered(3)
+
+
+def test_a_config_file_names_no_weights(tiny: Path) -> None:
+    config = info("tiny_mask").config
+    assert config is not None
+    with pytest.raises(ConfigError, match=r"mask\.yaml: .* pass weights= or pretrained=False"):
+        resnest_zoo.get(config)
+    with pytest.raises(ConfigError, match=r"gone\.yaml: no such file"):
+        resnest_zoo.get("gone.yaml", pretrained=False)
+
+
+def test_an_alias_that_looks_like_a_file_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (alias,) = info("faster_rcnn_resnet50").aliases[:1]
+    (tmp_path / f"{alias}.yaml").write_text("nothing")
+    monkeypatch.chdir(tmp_path)
+    assert resnest_zoo.get(f"{alias}.yaml", pretrained=False).categories == COCO
+
+
 # --- names ---------------------------------------------------------------------------------------------
 
 
@@ -369,6 +459,12 @@ def test_a_backbone_is_no_detector() -> None:
         UnknownModelError, match=r"ImageNet backbone .* resnest_zoo\.fetch\('resnet50_msra'\)"
     ):
         resnest_zoo.get("resnet50_msra")
+
+
+@pytest.mark.parametrize("name", [None, 5, ["faster_rcnn_resnest50"]])
+def test_what_is_no_name_is_refused(name: Any) -> None:
+    with pytest.raises(UnknownModelError, match="expected the name of a model or a config file, got "):
+        resnest_zoo.get(name)
 
 
 def test_an_unknown_name_suggests_a_known_one() -> None:

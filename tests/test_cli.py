@@ -74,8 +74,9 @@ def test_list_takes_a_pattern_and_a_task(capsys: Capture) -> None:
 
 
 def test_a_pattern_that_matches_nothing_is_an_error(capsys: Capture) -> None:
-    assert main(["list", "yolo*"]) == 1
-    assert "no model matches 'yolo*'" in one_error(capsys)
+    for more in ([], ["--json"]):
+        assert main(["list", "yolo*", *more]) == 1
+        assert "no model matches 'yolo*'" in one_error(capsys)
 
 
 @pytest.mark.usefixtures("own_registry")

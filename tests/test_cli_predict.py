@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pycocotools import coco
 
@@ -229,14 +230,82 @@ def test_bad_pictures_are_reported_and_the_others_done(photos: Path, tmp_path: P
     output = tmp_path / "found"
     assert predict(bad, coffee, tmp_path / "gone.jpg", "--output", output) == 1
     shown = capsys.readouterr()
-    errors = [f"error: {bad}: not a picture in a format Pillow knows, or empty"]
-    errors += [f"error: {tmp_path / 'gone.jpg'}: no such file"]
+    errors = [f"error: {tmp_path / 'gone.jpg'}: no such file"]  # told before the model is fetched
+    errors += [f"error: {bad}: not a picture in a format Pillow knows, or empty"]
     assert shown.err.splitlines() == errors
     assert shown.out.startswith(f"{coffee}: ")
     document = json.loads((output / "predictions.json").read_text())
     assert [row["id"] for row in document["images"]] == [2]
     assert {row["image_id"] for row in document["predictions"]} == {2}
     assert sorted(path.name for path in output.iterdir()) == ["coffee.jpg", "predictions.json"]
+
+
+def test_without_any_picture_no_model_is_fetched(mirror: FileServer, tmp_path: Path, capsys: Capture) -> None:
+    assert predict(tmp_path / "gone.jpg", "--output", tmp_path / "found") == 1
+    assert one_error(capsys) == f"error: {tmp_path / 'gone.jpg'}: no such file\n"
+    assert mirror.paths == []
+    assert not (tmp_path / "found").exists()
+
+
+@pytest.mark.usefixtures("mirror")
+@pytest.mark.parametrize(
+    "problem",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.\nSee documentation"),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+        MemoryError(),
+    ],
+)
+def test_a_picture_too_large_for_the_memory_is_reported_and_the_others_done(
+    problem: Exception, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    predict_one = PicturePredictor.__call__
+
+    def fail_at_first(self: PicturePredictor, picture: Any) -> Any:
+        if picture.name == "astronaut.PNG":
+            raise problem
+        return predict_one(self, picture)
+
+    monkeypatch.setattr(PicturePredictor, "__call__", fail_at_first)
+    assert predict(photos) == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"error: {photos / 'astronaut.PNG'}: not enough memory; try ")
+    assert shown.err.count("\n") == 1
+    assert shown.out.startswith(f"{photos / 'coffee.jpg'}: ")
+
+
+@pytest.mark.usefixtures("mirror")
+def test_a_model_too_large_for_the_memory_is_one_line(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(PicturePredictor, "__init__", fail)
+    assert predict(photos) == 1
+    assert "not enough memory; try " in one_error(capsys)
+
+
+@pytest.mark.usefixtures("mirror")
+def test_other_errors_are_not_taken_for_a_lack_of_memory(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(PicturePredictor, "__call__", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        predict(photos)
+
+
+@pytest.mark.usefixtures("mirror")
+def test_augmentation_of_a_panoptic_model_says_what_is_missing(photos: Path, capsys: Capture) -> None:
+    assert predict(photos / "coffee.jpg", "--tta", model="tiny_panoptic") == 0
+    assert capsys.readouterr().err == "note: with --tta there is no panoptic map\n"
+    assert predict(photos / "coffee.jpg", "--tta") == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.usefixtures("tiny")
@@ -248,6 +317,7 @@ def test_bad_pictures_are_reported_and_the_others_done(photos: Path, tmp_path: P
         (["--model", "tiny_mask", "--weights", "gone.pth"], "gone.pth: cannot be read"),
         (["--model", "tiny_mask", "--device", "toaster"], "device 'toaster' cannot be used here"),
         (["--model", "tiny_mask", "--set", "TEST.NO", "1"], "TEST.NO"),
+        (["--model", "tiny_mask", "--set", "MODEL.WEIGHTS", "a.pth"], "MODEL.WEIGHTS: use weights="),
         (["--model", "tiny_mask", "--output", "{photos}/notes.txt"], "notes.txt"),
         (["--model", "tiny_mask", "--output", "{photos}/notes.txt/below"], "Not a directory"),
         (["{photos}/more", "--model", "tiny_mask"], "no pictures in this folder"),

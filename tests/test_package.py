@@ -17,15 +17,18 @@ HEAVY = ("torch", "torchvision", "numpy", "PIL", "pycocotools", "requests", "yam
 def test_the_door_is_exactly_this() -> None:
     assert resnest_zoo.__all__ == [
         "TTA",
+        "Artifact",
         "Categories",
         "Entry",
         "Predictor",
+        "Reported",
         "ZooError",
         "build_model",
         "fetch",
         "get",
         "info",
         "list_models",
+        "load_checkpoint",
         "load_config",
         "load_zoo",
         "register",

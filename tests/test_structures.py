@@ -33,6 +33,21 @@ def test_above_keeps_scores_at_least_the_threshold() -> None:
     assert len(make().above(1.0)) == 0
 
 
+def test_above_lets_go_of_what_it_leaves_out() -> None:
+    kept = make().above(0.5)
+    for tensor in (kept.boxes, kept.scores, kept.classes, kept.masks):
+        assert tensor is not None
+        assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+
+def test_results_can_be_compared_and_put_into_sets() -> None:
+    one, other = make(), make()
+    assert one != other  # no comparison of tensors, which would have no single answer
+    assert len({one, other}) == 2
+    ones = torch.ones(4, 6)
+    assert PanopticResult(ones, (), ones) != PanopticResult(ones, (), ones)
+
+
 def test_above_leaves_no_segment_that_names_a_missing_instance() -> None:
     segment_map = torch.ones(4, 6, dtype=torch.int32)
     segments = (Segment(1, True, 0, 5, 0.9, 0), Segment(2, True, 2, 3, 0.1, 2), Segment(3, False, 40, 9))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from resnest_zoo import __version__
 from resnest_zoo.cli import predict, show, store
-from resnest_zoo.cli.common import report
+from resnest_zoo.cli.common import memory_problem, report
 from resnest_zoo.errors import ZooError
 
 
@@ -34,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except (ZooError, OSError) as error:
         return report(error)
+    except (MemoryError, RuntimeError) as error:
+        if problem := memory_problem(error):
+            return report(problem)
+        raise
     return code
 
 

@@ -11,6 +11,16 @@ def report(error: Exception | str) -> int:
     return 1
 
 
+def memory_problem(error: MemoryError | RuntimeError) -> str:
+    """What to tell the user when `error` says that memory ran out; "" when it says something else."""
+    # By name, since torch is not loaded for this; the CPU's allocator raises a plain RuntimeError.
+    known = ("CUDA out of memory", "can't allocate memory", "not enough memory")
+    of_torch = type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in known)
+    if not of_torch and not isinstance(error, MemoryError):
+        return ""
+    return "not enough memory; try --device cpu, a smaller picture, or --set INPUT.MIN_SIZE_TEST 400"
+
+
 def show_warnings() -> None:
     """Let the warnings of the library reach the user."""
     import logging

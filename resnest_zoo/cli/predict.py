@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnest_zoo.cli.common import report, show_warnings
+from resnest_zoo.cli.common import memory_problem, report, show_warnings
 from resnest_zoo.errors import ConfigError, ImageError
 from resnest_zoo.hub.staging import staged
 from resnest_zoo.registry import info
@@ -71,8 +71,15 @@ def _fraction(text: str) -> float:
 def _predict(args: argparse.Namespace) -> int:
     entry = info(args.model)  # a wrong name is told before torch is loaded
     paths = _find_pictures(args.images)
+    missing = [path for path in paths if not path.exists()]  # told before a model is fetched
+    failed = sum(report(f"{path}: no such file") for path in missing)
+    if len(missing) == len(paths):
+        return 1
     image_ids = _image_ids(paths)
     targets = _drawing_paths(paths, image_ids, args.output)
+    work = [row for row in zip(image_ids, paths, targets, strict=True) if row[1] not in missing]
+    if args.tta and entry.task == "panoptic segmentation":
+        print("note: with --tta there is no panoptic map", file=sys.stderr)
     show_warnings()
     from resnest_zoo.api import Predictor
 
@@ -87,9 +94,7 @@ def _predict(args: argparse.Namespace) -> int:
     )
     document = _Document(entry.name, args.score_threshold, predictor.model.categories, args.output)
     try:
-        failed = _predict_all(
-            predictor, list(zip(image_ids, paths, targets, strict=True)), document, args.json
-        )
+        failed += _predict_all(predictor, work, document, args.json)
     finally:
         document.finish(print_it=args.json)  # of an interrupted run, what is done
     return min(failed, 1)
@@ -108,21 +113,29 @@ def _predict_all(
         try:
             prediction = predictor(path)
         except ImageError as error:
-            with bar.external_write_mode(sys.stderr):
-                failed += report(error)
+            failed += _report_beside(bar, str(error))
+            continue
+        except (MemoryError, RuntimeError) as error:
+            if not (problem := memory_problem(error)):
+                raise
+            failed += _report_beside(bar, f"{path}: {problem}")
             continue
         if not quiet:
             with bar.external_write_mode(sys.stdout):
                 print(f"{path}: {_summary(prediction)}", flush=True)
         document.add(image_id, path, prediction)
         if target is not None and max(prediction.instances.image_size) > _JPEG_SIDE:
-            with bar.external_write_mode(sys.stderr):
-                failed += report(f"{path}: not drawn: a JPEG has at most {_JPEG_SIDE} pixels a side")
+            failed += _report_beside(bar, f"{path}: not drawn: a JPEG has at most {_JPEG_SIDE} pixels a side")
         elif target is not None:
             with staged(target) as part:
                 # Without subsampling, which would blur lines and letters.
                 prediction.plot().save(part, format="JPEG", quality=92, subsampling=0)
     return failed
+
+
+def _report_beside(bar: Any, problem: str) -> int:
+    with bar.external_write_mode(sys.stderr):
+        return report(problem)
 
 
 def _find_pictures(arguments: list[str]) -> list[Path]:

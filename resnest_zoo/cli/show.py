@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from resnest_zoo import hub
 from resnest_zoo.errors import ZooError
 from resnest_zoo.registry import TASKS, Entry, info, list_models
 
@@ -27,11 +28,11 @@ def add_commands(commands: Any) -> None:
 
 def _list(args: argparse.Namespace) -> int:
     entries = [info(name) for name in list_models(args.pattern, task=args.task, backbones=args.backbones)]
+    if not entries:
+        raise ZooError(f"no model matches {args.pattern!r}; `resnest-zoo list` shows all")
     if args.json:
         print(json.dumps([_describe(entry) for entry in entries], indent=2))
         return 0
-    if not entries:
-        raise ZooError(f"no model matches {args.pattern!r}; `resnest-zoo list` shows all")
     header = ("name", "method", "backbone", "box AP", "mask AP", "PQ", "params", "known SHA-256")
     rows = [header, *map(_row, entries)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
@@ -59,15 +60,18 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 
 def _known_hash(entry: Entry) -> str:
-    digits = entry.artifact.expected_sha256
+    digits = hub.with_locked_hash(entry.artifact).expected_sha256
     if digits is None:
-        return "none"
+        return "none, pinned" if hub.find_pin(entry.artifact.filename) else "none"
     return "full" if len(digits) == 64 else f"{digits}…"
 
 
 def _hash_in_words(entry: Entry) -> str:
-    digits = entry.artifact.expected_sha256
+    digits = hub.with_locked_hash(entry.artifact).expected_sha256
     if digits is None:
+        pin = hub.find_pin(entry.artifact.filename)
+        if pin is not None:
+            return f"{pin.sha256}, pinned when it first came ({pin.time}); none published"
         return "none published: the bytes cannot be verified"
     return digits if len(digits) == 64 else f"begins with {digits}, which is all that is published of it"
 

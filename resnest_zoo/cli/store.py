@@ -1,21 +1,29 @@
-"""The commands on files: `download`, `import`, `convert`, `mirror`, `cache`."""
+"""The commands on files: `download`, `import`, `convert`, `mirror`, `cache`.
+
+With `--json` each prints a list of rows, one for each file or model, also when it fails: `ok` says whether
+all went well, and where it did not, `error` says why.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from resnest_zoo import hub
-from resnest_zoo.cli.common import show_warnings
-from resnest_zoo.errors import ConfigError, UnknownModelError, ZooError
+from resnest_zoo.cli.common import report, show_warnings
+from resnest_zoo.errors import ConfigError, IntegrityError, RegistryError, UnknownModelError, ZooError
 from resnest_zoo.registry import Entry, info, list_models
 
 Row = dict[str, Any]
+_T = TypeVar("_T")
+_OWN_FILES = ("pins.json", "pins.json.damaged", "manifest.json")  # files of the cache that are no checkpoints
 
 
 def add_commands(commands: Any) -> None:
@@ -25,22 +33,22 @@ def add_commands(commands: Any) -> None:
     download.add_argument(
         "-j", "--jobs", type=_count, default=1, metavar="N", help="files at once; default 1"
     )
-    download.set_defaults(run=_download)
+    download.set_defaults(run=_guarded(_download))
 
     bring = commands.add_parser("import", help="bring a file you have into the cache and verify it")
     bring.add_argument("file", type=Path, metavar="FILE")
-    bring.add_argument("name", metavar="NAME", help="the model it belongs to")
-    bring.set_defaults(run=_import)
+    bring.add_argument("name", metavar="NAME", help="the model it belongs to, or the file's published name")
+    bring.set_defaults(run=_guarded(_import))
 
     convert = commands.add_parser("convert", help="write checkpoints as safetensors")
     _add_names(convert)
     convert.add_argument("--output", type=Path, metavar="DIR", help="write there instead of into the cache")
-    convert.set_defaults(run=_convert)
+    convert.set_defaults(run=_guarded(_convert))
 
     mirror = commands.add_parser("mirror", help="fill a folder or a Hugging Face repository with checkpoints")
     mirror.add_argument("target", metavar="TARGET", help="a folder, or hf://organisation/repository")
     _add_names(mirror)
-    mirror.set_defaults(run=_mirror)
+    mirror.set_defaults(run=_guarded(_mirror))
 
     cache = commands.add_parser("cache", help="look at the downloaded files and keep them right")
     actions = cache.add_subparsers(required=True, metavar="ACTION")
@@ -50,11 +58,13 @@ def add_commands(commands: Any) -> None:
         ("verify", _cache_verify, "hash every file and compare"),
     ):
         action = actions.add_parser(name, help=text)
-        action.set_defaults(run=run)
+        action.set_defaults(run=_guarded(run))
     actions.choices["verify"].add_argument("-j", "--jobs", type=_count, default=None, metavar="N")
-    lock = actions.add_parser("lock", help="write the full hashes of the verified files")
+    lock = actions.add_parser(
+        "lock", help="write the full hashes of the verified files, beside those it holds"
+    )
     lock.add_argument("file", type=Path, metavar="FILE", help="such as zoo.lock.json")
-    lock.set_defaults(run=_cache_lock)
+    lock.set_defaults(run=_guarded(_cache_lock))
     clean = actions.add_parser("clean", help="remove unfinished transfers, or files")
     which = clean.add_mutually_exclusive_group()
     which.add_argument("names", nargs="*", default=[], metavar="NAME", help="models or files to remove")
@@ -62,7 +72,7 @@ def add_commands(commands: Any) -> None:
     clean.add_argument(
         "--pins", action="store_true", help="also forget what the removed files were, to accept others"
     )
-    clean.set_defaults(run=_cache_clean)
+    clean.set_defaults(run=_guarded(_cache_clean))
     for parser in (download, bring, convert, mirror, *actions.choices.values()):
         parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -79,8 +89,26 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _guarded(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Print JSON also for a command that fails as a whole."""
+
+    def guarded(args: argparse.Namespace) -> int:
+        show_warnings()
+        try:
+            return run(args)
+        except BrokenPipeError:
+            raise
+        except (ZooError, OSError) as error:
+            if args.json:
+                print(json.dumps([{"ok": False, "error": str(error)}], indent=2))
+            return report(error)
+
+    return guarded
+
+
 def _entries(args: argparse.Namespace) -> list[Entry]:
-    return [_entry(name) for name in (list_models() if args.all else args.names)]
+    chosen = [_entry(name) for name in (list_models() if args.all else args.names)]
+    return list({entry.name: entry for entry in chosen}.values())
 
 
 def _entry(name: str) -> Entry:
@@ -94,29 +122,64 @@ def _entry(name: str) -> Entry:
         return owner
 
 
-def _run_each(
-    args: argparse.Namespace, entries: Iterable[Entry], work: Callable[[Entry], Row], jobs: int = 1
-) -> int:
-    """Do `work` for each entry, go on after a failure, and print a row for each as it is done."""
-    from concurrent.futures import ThreadPoolExecutor, as_completed
+def _owners() -> dict[str, Entry]:
+    """File name to the entry it belongs to."""
+    return {(entry := info(name)).artifact.filename: entry for name in list_models(backbones=True)}
 
-    show_warnings()
 
-    def guarded(entry: Entry) -> Row:
+def _run_each(args: argparse.Namespace, items: Sequence[_T], work: Callable[[_T], Row], jobs: int = 1) -> int:
+    """Do `work` for each item, go on after a failure, and print a row for each as it is done."""
+
+    def guarded(item: _T) -> Row:
+        name = item.name if isinstance(item, Entry) else str(item)
         try:
-            return {"name": entry.name, "ok": True, **work(entry)}
-        except ZooError as error:
-            return {"name": entry.name, "ok": False, "error": str(error)}
+            return {"name": name, "ok": True, **work(item)}
+        except (ZooError, OSError) as error:
+            return {"name": name, "ok": False, "error": str(error)}
 
-    rows = []
-    pool = ThreadPoolExecutor(jobs)
+    rows: dict[int, Row] = {}
     try:
-        for future in as_completed([pool.submit(guarded, entry) for entry in entries]):
-            rows.append(future.result())
-            _show(args, rows[-1])
+        for index, row in _in_threads(guarded, items, jobs):
+            rows[index] = row
+            _show(args, row)
+    finally:  # also when interrupted
+        code = _finish(args, [rows[index] for index in sorted(rows)])
+    return code
+
+
+def _in_threads(work: Callable[[_T], Row], items: Sequence[_T], jobs: int) -> Iterator[tuple[int, Row]]:
+    """Index and result of each item, as they are done."""
+    if jobs == 1 or len(items) < 2:  # Ctrl-C ends it in order
+        for index, item in enumerate(items):
+            yield index, work(item)
+        return
+    from queue import SimpleQueue
+    from threading import Thread
+
+    waiting, done = list(enumerate(items))[::-1], SimpleQueue[tuple[int, Row] | BaseException]()
+
+    def run() -> None:
+        while waiting:
+            try:
+                index, item = waiting.pop()
+            except IndexError:
+                return  # another thread was faster
+            try:
+                done.put((index, work(item)))
+            except BaseException as error:
+                done.put(error)
+                raise
+
+    try:
+        for _ in range(min(jobs, len(items))):
+            Thread(target=run, daemon=True).start()  # no pool: Python waits for a pool's threads at its end
+        for _ in items:
+            result = done.get()
+            if isinstance(result, BaseException):
+                raise result
+            yield result
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C starts no further file
-    return _finish(args, rows)
+        waiting.clear()  # Ctrl-C starts no further file
 
 
 def _show(args: argparse.Namespace, row: Row) -> None:
@@ -128,7 +191,7 @@ def _show(args: argparse.Namespace, row: Row) -> None:
 
 def _finish(args: argparse.Namespace, rows: list[Row]) -> int:
     if args.json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(rows, indent=2), flush=True)
     return 0 if all(row["ok"] for row in rows) else 1
 
 
@@ -140,46 +203,90 @@ def _download(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    def work(entry: Entry) -> Row:
-        return {"path": str(hub.fetch(entry.artifact, file=args.file.expanduser()))}
+    file = args.file.expanduser()
 
-    return _run_each(args, [_entry(args.name)], work)
+    def work(name: str) -> Row:
+        artifact = _artifact(name)
+        if artifact.path is not None:
+            raise ConfigError(
+                f"its file is {artifact.path}, wherever a copy lies: there is nothing to import"
+            )
+        target = hub.cached_path(artifact)
+        if hub.is_pinned(target):  # it would be used as it is, whatever `file` holds
+            pin = hub.find_pin(artifact.filename)
+            if fault := hub.find_fault(file, hub.with_locked_hash(artifact), pin):
+                raise IntegrityError(f"{file}: {fault}; the file in the cache is right and stays")
+        return {"path": str(hub.fetch(artifact, file=file))}
+
+    return _run_each(args, [args.name], work)
+
+
+def _artifact(name: str) -> hub.Artifact:
+    """The artifact of an entry, or of a file that came from a bare address and has no entry.
+
+    The name of such a file ends in the first digits of its hash or begins with a digest of its address.
+    """
+    from dataclasses import replace
+    from urllib.parse import quote
+
+    try:
+        return _entry(name).artifact
+    except UnknownModelError:
+        with suppress(RegistryError):
+            published = hub.Artifact.from_url(f"https://host/{quote(name)}")
+            if published.filename == name:
+                return replace(published, urls=())
+            if re.match("[0-9a-f]{12}-", name):
+                return hub.Artifact(name)
+        raise
 
 
 def _convert(args: argparse.Namespace) -> int:
     from resnest_zoo.api import convert
 
-    if args.output is not None:
-        args.output.mkdir(parents=True, exist_ok=True)
+    folder = args.output and args.output.expanduser()
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
 
     def work(entry: Entry) -> Row:
         name = f"{Path(entry.artifact.filename).stem}.safetensors"
-        return {"path": str(convert(entry.name, args.output and args.output / name))}
+        return {"path": str(convert(entry.name, folder and folder / name))}
 
     return _run_each(args, _entries(args), work)
 
 
 def _mirror(args: argparse.Namespace) -> int:
+    entries = _entries(args)
     if args.target.startswith("hf://"):
-        from resnest_zoo.integrations.huggingface import publish
+        return _publish(args, entries, args.target.removeprefix("hf://").rstrip("/"))
+    if "://" in args.target:
+        raise ConfigError(f"{args.target}: expected a folder or hf://organisation/repository")
+    from resnest_zoo.integrations.mirror import fill_folder
 
-        def work(entry: Entry) -> Row:
-            return {
-                "uploaded": ", ".join(publish([entry], args.target.removeprefix("hf://"))) or "nothing new"
-            }
-    else:
-        from resnest_zoo.integrations.mirror import fill_folder
+    def work(entry: Entry) -> Row:
+        (done,) = fill_folder([entry], Path(args.target).expanduser())
+        return {"path": str(done.path), "sha256": done.sha256, "copied": done.copied}
 
-        def work(entry: Entry) -> Row:
-            (done,) = fill_folder([entry], Path(args.target).expanduser())
-            return {"path": str(done.path), "sha256": done.sha256, "copied": done.copied}
+    return _run_each(args, entries, work)
 
-    return _run_each(args, _entries(args), work)
+
+def _publish(args: argparse.Namespace, entries: list[Entry], repository: str) -> int:
+    from resnest_zoo.integrations import huggingface
+
+    api = huggingface.open_repository(repository)
+
+    def work(item: Entry | str) -> Row:
+        if isinstance(item, Entry):
+            return {"uploaded": huggingface.publish_entry(api, repository, item)}
+        return {"uploaded": huggingface.publish_card(api, repository)}
+
+    items: list[Entry | str] = [*entries, "model card"]
+    return _run_each(args, items, work)
 
 
 def _cache_dir(args: argparse.Namespace) -> int:
     folder = str(hub.cache_dir())
-    print(json.dumps(folder) if args.json else folder)
+    print(json.dumps([{"ok": True, "path": folder}]) if args.json else folder)
     return 0
 
 
@@ -187,13 +294,9 @@ def _cached_files() -> list[Path]:
     folder = hub.cache_dir()
     if not folder.is_dir():
         return []
-    skip = ("pins.json", "pins.json.damaged")
-    return sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != "." and p.name not in skip)
-
-
-def _owners() -> dict[str, Entry]:
-    """File name to the entry it belongs to."""
-    return {(entry := info(name)).artifact.filename: entry for name in list_models(backbones=True)}
+    return sorted(
+        p for p in folder.iterdir() if p.is_file() and p.name[0] != "." and p.name not in _OWN_FILES
+    )
 
 
 def _cache_list(args: argparse.Namespace) -> int:
@@ -210,64 +313,82 @@ def _cache_list(args: argparse.Namespace) -> int:
 
 
 def _cache_verify(args: argparse.Namespace) -> int:
-    from concurrent.futures import ThreadPoolExecutor
-
     owners, pins = _owners(), hub.read_pins(hub.cache_dir())
+    files = {path.name: path for path in _cached_files()}
 
-    def verify(path: Path) -> Row:
-        artifact = owners[path.name].artifact if path.name in owners else hub.Artifact(path.name)
-        pin = pins.get(path.name)
-        fault = hub.find_fault(path, hub.with_locked_hash(artifact), pin)
-        known = (
-            "full hash" if pin or artifact.sha256 else "first digits" if artifact.sha256_prefix else "nothing"
-        )
-        return {
-            "name": path.name,
-            "ok": fault is None,
-            "checked": known,
-            **({"error": fault} if fault else {}),
-        }
+    def work(name: str) -> Row:
+        entry, pin = owners.get(name), pins.get(name)
+        artifact = entry.artifact if entry and entry.artifact.path is None else hub.Artifact(name)
+        artifact = hub.with_locked_hash(artifact)
+        if fault := hub.find_fault(files[name], artifact, pin):
+            raise IntegrityError(fault)
+        if pin or artifact.sha256:
+            return {"checked": "full hash"}
+        return {"checked": "first digits" if artifact.sha256_prefix else "nothing is known of it"}
 
-    rows = []
-    with ThreadPoolExecutor(args.jobs or os.cpu_count() or 1) as pool:
-        for row in pool.map(verify, _cached_files()):
-            rows.append(row)
-            _show(args, row)
-    return _finish(args, rows)
+    return _run_each(args, list(files), work, args.jobs or os.cpu_count() or 1)
 
 
 def _cache_lock(args: argparse.Namespace) -> int:
     pins, owners = hub.read_pins(hub.cache_dir()), _owners()
-    files = {}
-    for path in _cached_files():
-        pin, entry = pins.get(path.name), owners.get(path.name)
-        if pin is None or entry is None:
-            continue
-        if fault := hub.find_fault(path, entry.artifact, pin):
-            raise ConfigError(f"{path}: {fault}; `resnest-zoo download {entry.name}` replaces it")
-        files[path.name] = (pin.sha256, pin.size)
-    hub.write_lock(args.file, files)
-    print(json.dumps(sorted(files)) if args.json else f"{args.file}: {len(files)} files")
-    return 0
+    file = args.file.expanduser()
+    locked = hub.read_lock(file) if file.exists() else {}
+    found: dict[str, tuple[str, int]] = {}
+
+    published = [path.name for path in _cached_files() if path.name in owners]
+
+    def check(filename: str) -> Row:
+        entry, pin = owners[filename], pins.get(filename)
+        if pin is None:
+            raise ConfigError(f"it was never verified; `resnest-zoo download {entry.name}` does it")
+        if fault := hub.find_fault(hub.cache_dir() / filename, hub.with_locked_hash(entry.artifact), pin):
+            raise IntegrityError(fault)
+        if locked.get(filename, (pin.sha256, pin.size)) != (pin.sha256, pin.size):
+            raise IntegrityError(f"{file} says {locked[filename][0]}, the cache {pin.sha256}")
+        found[filename] = (pin.sha256, pin.size)
+        return {"sha256": pin.sha256, "size": pin.size}
+
+    def work(item: str | Path) -> Row:
+        if isinstance(item, str):
+            return check(item)
+        if len(found) < len(published):
+            raise ConfigError("not written, because of the files above")
+        try:
+            hub.write_lock(item, {**locked, **found})
+        except OSError as error:
+            raise ConfigError(f"cannot be written: {error.strerror or error}") from error
+        return {"files": len({**locked, **found})}
+
+    items: list[str | Path] = [*published, file]
+    return _run_each(args, items, work)
 
 
 def _cache_clean(args: argparse.Namespace) -> int:
     folder = hub.cache_dir()
     if args.pins and not (args.all or args.names):
         raise ConfigError("--pins: name the models whose pins to forget, or say --all")
-    removed = hub.remove_unfinished(folder)
-    cached = [path.name for path in _cached_files()]
-    filenames = [name if name in cached else _entry(name).artifact.filename for name in args.names]
-    if args.all:
-        filenames = sorted({*cached, *hub.read_pins(folder)})
-    for filename in filenames:
-        path = folder / filename
-        if path.exists():
-            path.unlink()
-            removed.append(path)
-        if args.pins:
+    cached, pins = {path.name: path for path in _cached_files()}, hub.read_pins(folder)
+    wanted = sorted({*cached, *pins}) if args.all else _files_of(args.names, {*cached, *pins})
+    rows = [{"name": path.name, "ok": True, "done": "removed"} for path in hub.remove_unfinished(folder)]
+    for filename in wanted:
+        done = []
+        if filename in cached:  # a pin may bear any name
+            cached[filename].unlink(missing_ok=True)
+            done.append("removed")
+        if args.pins and filename in pins:
             hub.write_pin(folder, filename, None)
-    rows = [{"name": path.name, "ok": True} for path in removed]
+            done.append("pin forgotten")
+        if done:
+            rows.append({"name": filename, "ok": True, "done": ", ".join(done)})
     for row in rows:
         _show(args, row)
     return _finish(args, rows)
+
+
+def _files_of(names: list[str], known: set[str]) -> list[str]:
+    """The files of models, converted ones included, or files by their own names."""
+    files: list[str] = []
+    for name in names:
+        filename = name if name in known else _artifact(name).filename
+        files += [filename, f"{Path(filename).stem}.safetensors"]
+    return list(dict.fromkeys(files))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Content,
         cache_dir,
         cached_path,
+        content_fault,
         find_fault,
         is_pinned,
         pin_file,
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
         remove_unfinished,
     )
     from resnest_zoo.hub.download import fetch
-    from resnest_zoo.hub.lockfile import with_locked_hash, write_lock
-    from resnest_zoo.hub.pins import Pin, read_pins, stamp_of, write_pin
+    from resnest_zoo.hub.lockfile import read_lock, with_locked_hash, write_lock
+    from resnest_zoo.hub.pins import Pin, find_pin, read_pins, stamp_of, write_pin
 
 __all__ = [
     "Artifact",
@@ -30,11 +31,14 @@ __all__ = [
     "Pin",
     "cache_dir",
     "cached_path",
+    "content_fault",
     "fetch",
     "find_fault",
+    "find_pin",
     "is_pinned",
     "pin_file",
     "read_content",
+    "read_lock",
     "read_pins",
     "remove_unfinished",
     "stamp_of",
@@ -48,6 +52,7 @@ _MODULES = {
         "Content",
         "cache_dir",
         "cached_path",
+        "content_fault",
         "find_fault",
         "is_pinned",
         "pin_file",
@@ -55,8 +60,8 @@ _MODULES = {
         "remove_unfinished",
     ),
     "download": ("fetch",),
-    "lockfile": ("with_locked_hash", "write_lock"),
-    "pins": ("Pin", "read_pins", "stamp_of", "write_pin"),
+    "lockfile": ("read_lock", "with_locked_hash", "write_lock"),
+    "pins": ("Pin", "find_pin", "read_pins", "stamp_of", "write_pin"),
 }
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -143,7 +143,10 @@ def is_pinned(path: Path) -> bool:
     stamp = stamp_of(path)
     if pin is None or stamp is None:
         return False
-    return pin.stamp == stamp or read_content(path).sha256 == pin.sha256
+    try:
+        return pin.stamp == stamp or read_content(path).sha256 == pin.sha256
+    except OSError:
+        return False
 
 
 def remove_unfinished(folder: Path) -> list[Path]:

@@ -25,6 +25,8 @@ def read_lock(path: Path = PACKAGED) -> dict[str, tuple[str, int]]:
         files = json.loads(path.read_text(encoding="utf-8"))["files"]
         rows = {name: (row["sha256"], row["size"]) for name, row in files.items()}
         for name, (sha256, size) in rows.items():
+            if not isinstance(sha256, str) or type(size) is not int:
+                raise RegistryError(f"{name}: no SHA-256 or size")
             Artifact(name, sha256=sha256, size=size)  # checks them
         return rows
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -36,6 +38,7 @@ def write_lock(path: Path, files: dict[str, tuple[str, int]]) -> None:
     rows = {name: {"sha256": sha256, "size": size} for name, (sha256, size) in sorted(files.items())}
     with staged(path) as part:
         part.write_text(json.dumps({"files": rows}, indent=2) + "\n", encoding="utf-8")
+    read_lock.cache_clear()
 
 
 def with_locked_hash(artifact: Artifact) -> Artifact:

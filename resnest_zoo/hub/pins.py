@@ -11,13 +11,13 @@ can write into the cache.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-logger = logging.getLogger(__name__)
+from resnest_zoo.errors import ConfigError
+from resnest_zoo.hub.settings import read_settings
 
 PIN_FILE = "pins.json"
 
@@ -58,6 +58,9 @@ def read_pins(cache: Path) -> dict[str, Pin]:
     try:
         return _load(path)
     except (OSError, ValueError) as error:
+        import logging  # not before: `resnest-zoo list` reads pins too
+
+        logger = logging.getLogger(__name__)
         logger.warning("%s cannot be read (%s); files are hashed and pinned afresh", path, error)
         return {}
 
@@ -82,6 +85,14 @@ def _parse(row: dict[str, object]) -> Pin:
         raise ValueError("no stamp")
     known = None if stamp is None else (stamp[0], stamp[1])
     return Pin(sha256, size, str(row["source"]), str(row["time"]), known)
+
+
+def find_pin(filename: str) -> Pin | None:
+    """The pin of a file in the user's cache, if there is a cache and it has one."""
+    try:
+        return read_pins(read_settings().cache).get(filename)
+    except ConfigError:
+        return None  # whoever needs the cache is told what is wrong with the settings
 
 
 def write_pin(cache: Path, name: str, pin: Pin | None) -> None:

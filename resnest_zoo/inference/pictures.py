@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from resnest_zoo.errors import ImageError
 
-Picture = str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
+Picture = str | Path | bytes | bytearray | BinaryIO | Image.Image | np.ndarray[Any, Any] | Tensor
 
 
 def read_picture(source: Picture) -> Tensor:
@@ -25,9 +25,9 @@ def read_picture(source: Picture) -> Tensor:
     becomes RGB, 16 bits become 8. Of an animation the first frame counts.
 
     Args:
-        source: a path, the bytes of a file, a PIL image, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)
-            of uint8 or uint16 in RGB order, or an RGB uint8 tensor (3, H, W), which is returned as it is:
-            on its own device, unchecked, since the model checks it.
+        source: a path, the bytes of a file, a file open for reading in binary, a PIL image, an array
+            (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or uint16 in RGB order, or an RGB uint8 tensor
+            (3, H, W), which is returned as it is: on its own device, unchecked, since the model checks it.
 
     Returns:
         (3, H, W) uint8, RGB; on the CPU, unless it was a tensor elsewhere.
@@ -41,11 +41,16 @@ def read_picture(source: Picture) -> Tensor:
         return _to_tensor(_rgb_array(source))
     if isinstance(source, Image.Image):
         return _decode(source, "the PIL image")
-    if isinstance(source, bytes):
+    if isinstance(source, bytes | bytearray):
         return _open(io.BytesIO(source), f"the {len(source)} bytes given")
+    if hasattr(source, "read"):
+        name = str(getattr(source, "name", "the stream given"))
+        with _named_errors(name):
+            content = io.BytesIO(source.read())  # whole, since Pillow wants to seek
+        return _open(content, name)
     if not isinstance(source, str | Path):
         raise ImageError(
-            f"expected a path, bytes, PIL image, array or tensor, got {type(source).__name__}; "
+            f"expected a path, bytes, open file, PIL image, array or tensor, got {type(source).__name__}; "
             "for several pictures pass a list"
         )
     if str(source).lower().startswith(("http://", "https://")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -11,16 +12,18 @@ from torch import Tensor
 
 from resnest_zoo.errors import ConfigError, ZooError
 from resnest_zoo.inference.pictures import Picture, read_picture
-from resnest_zoo.inference.tta import TTA
+from resnest_zoo.inference.tta import TTA, check_model
 from resnest_zoo.inference.visualize import draw_instances, draw_panoptic
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.structures import Instances
 
-# Pictures of a list that go through the model together at most, so that its memory has a limit.
-_AT_ONCE = 8
+# Pictures of a list that go through the model together at most. On the model's device their features, the
+# masks kept of them, H * W bytes each, and the logits of semantic maps are held at the same time; results of
+# earlier ones lie on the CPU.
+_AT_ONCE = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """One picture and what was found in it.
 
@@ -106,20 +109,23 @@ class PicturePredictor:
             tta: use the test-time augmentation of the model's config.
 
         Raises:
-            ConfigError: the threshold is outside 0-1.
+            ConfigError: `model` is none, or the threshold is outside 0-1.
         """
+        check_model(model)
         check_score_threshold(score_threshold)
         self.model = model
         self.score_threshold = score_threshold
         self._detect = TTA(model) if tta else model
 
     @overload
-    def __call__(self, pictures: Picture) -> Prediction: ...
+    def __call__(self, pictures: Picture) -> Prediction: ...  # type: ignore[overload-overlap]  # str: one picture
     @overload
-    def __call__(self, pictures: list[Picture]) -> list[Prediction]: ...
+    def __call__(self, pictures: Sequence[Picture]) -> list[Prediction]: ...
 
-    def __call__(self, pictures: Picture | list[Picture]) -> Prediction | list[Prediction]:
-        """Detect in one picture, or in each of a list.
+    def __call__(self, pictures: Picture | Sequence[Picture]) -> Prediction | list[Prediction]:
+        """Detect in one picture, or in each of a list or tuple.
+
+        All pictures of a list and all results are held at once; for many, call picture after picture.
 
         Args:
             pictures: see `read_picture` for what a picture may be.
@@ -127,17 +133,19 @@ class PicturePredictor:
         Raises:
             ImageError: a picture cannot be used.
         """
-        if isinstance(pictures, list):
+        if isinstance(pictures, Sequence) and not isinstance(pictures, str | bytes | bytearray):
             return self._predict([read_picture(picture) for picture in pictures])
         return self._predict([read_picture(pictures)])[0]
 
     def _predict(self, images: list[Tensor]) -> list[Prediction]:
+        images = self.model.accept(images)  # all, so that a message counts in the whole list
         predictions = []
         for start in range(0, len(images), _AT_ONCE):
             few = images[start : start + _AT_ONCE]
+            found = self._detect(few, score_threshold=self.score_threshold)
             predictions += [
-                Prediction(image.cpu(), instances.above(self.score_threshold).to("cpu"))
-                for image, instances in zip(few, self._detect(few), strict=True)
+                Prediction(image.cpu(), instances.to("cpu"))
+                for image, instances in zip(few, found, strict=True)
             ]
         return predictions
 

@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from resnest_zoo.config import Augmentation
+from resnest_zoo.errors import ConfigError
 from resnest_zoo.models.rcnn import GeneralizedRCNN
 from resnest_zoo.models.roi_heads import select_detections
 from resnest_zoo.ops.resize import resize_image, shortest_edge_size
@@ -27,7 +28,7 @@ _MERGE_SCORE_THRESH = 1e-8
 _VIEWS_AT_ONCE = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _View:
     """One augmented picture and how boxes travel between it and the original."""
 
@@ -77,28 +78,39 @@ class TTA:
             min_sizes: shorter side of each view, pixels.
             max_size: unless the longer side would pass this.
             flip: add the mirror image of each view.
+
+        Raises:
+            ConfigError: `model` is none, or a size is no whole number above 0.
         """
+        check_model(model)
         aug = model.config.test.aug if model.config else Augmentation()
         self.model = model
         self.min_sizes = aug.min_sizes if min_sizes is None else tuple(min_sizes)
         self.max_size = aug.max_size if max_size is None else max_size
         self.flip = aug.flip if flip is None else flip
+        sizes = (*self.min_sizes, self.max_size)
+        if not self.min_sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise ConfigError(
+                "test-time augmentation: expected whole numbers of pixels above 0, "
+                f"got min_sizes {self.min_sizes} and max_size {self.max_size}"
+            )
 
-    @torch.inference_mode()
-    def __call__(self, images: Sequence[Tensor]) -> list[Instances]:
+    @torch.no_grad()
+    def __call__(self, images: Sequence[Tensor], *, score_threshold: float = 0.0) -> list[Instances]:
         """Detect in RGB uint8 (3, H, W) pictures of any sizes; one result for each, in its pixels.
 
-        Raises what the model itself raises about pictures and training mode.
+        Detections below `score_threshold` are left out. Raises what the model itself raises about pictures
+        and training mode.
         """
-        return [self._detect(image) for image in self.model.accept(images)]
+        return [self._detect(image, score_threshold) for image in self.model.accept(images)]
 
-    def _detect(self, image: Tensor) -> Instances:
+    def _detect(self, image: Tensor, score_threshold: float) -> Instances:
         views = self._views(image)
         size = (image.shape[1], image.shape[2])
         merged = self._merge_boxes(views, size)
         if self.model.roi_heads.mask_head is not None:
             merged = replace(merged, mask_probs=self._mean_masks(views, merged))
-        return self.model.postprocess([merged], [size])[0]
+        return self.model.postprocess([merged], [size], score_threshold)[0]
 
     def _views(self, image: Tensor) -> list[_View]:
         size = (image.shape[1], image.shape[2])
@@ -147,3 +159,13 @@ class TTA:
                 assert masked.mask_probs is not None
                 probs.append(masked.mask_probs.flip(2) if view.flipped else masked.mask_probs)
         return torch.stack(probs).mean(dim=0)
+
+
+def check_model(model: object) -> None:
+    """Refuse what is no model; one wrapped by `torch.compile` passes.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"expected a model, got {model!r}; resnest_zoo.get builds one from its name")

@@ -1,13 +1,16 @@
 """Publish the zoo in a Hugging Face repository, for use as the mirror `hf://organisation/repository`.
 
-For each entry the repository gets the original file, which clients can check against the published digits,
-the same tensors as safetensors, the config with its bases resolved, and one model card for all.
+For each entry the repository gets the original file, which clients check against the published digits, the
+same tensors as safetensors and the config with its bases resolved; and one model card for all.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import sha1
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +18,8 @@ from typing import TYPE_CHECKING
 from resnest_zoo import hub
 from resnest_zoo.api import convert
 from resnest_zoo.config import load_config
-from resnest_zoo.errors import ConfigError, DownloadError, IntegrityError
+from resnest_zoo.errors import ConfigError, DownloadError, IntegrityError, ZooError
+from resnest_zoo.hub.settings import read_settings
 from resnest_zoo.registry import Entry, info, list_models
 
 if TYPE_CHECKING:
@@ -32,8 +36,7 @@ tags: [object-detection, instance-segmentation, resnest]
 
 # ResNeSt detectors
 
-Checkpoints of *ResNeSt: Split-Attention Networks* (arXiv:2004.08955), for
-[resnest_zoo](https://github.com/org/resnest-zoo):
+Checkpoints of *ResNeSt: Split-Attention Networks* (arXiv:2004.08955), for the Python package `resnest_zoo`:
 
 ```python
 import resnest_zoo  # with RESNEST_ZOO_MIRROR=hf://{repository}
@@ -41,14 +44,16 @@ import resnest_zoo  # with RESNEST_ZOO_MIRROR=hf://{repository}
 model = resnest_zoo.get("{name}")
 ```
 
-Each model is here as the original `.pth`, whose SHA-256 begins with the published digits, as safetensors with
-the same tensors, and with its config.
+Each model is here as the original file, as safetensors with the same tensors, and with its config. Eight
+digits at the end of an original's name are the first of its SHA-256; without them no hash is published.
 
 | name | method | backbone | reported on | box AP | mask AP | PQ | measured |
 | --- | --- | --- | --- | --- | --- | --- | --- |
 {rows}
 
 Reported numbers, in percent, are those of the authors of the checkpoints.
+
+Licence of the weights: {licences}
 """
 
 
@@ -56,7 +61,7 @@ def publish(entries: Iterable[Entry], repository: str, *, api: HfApi | None = No
     """Upload what the repository lacks, and check what it then holds.
 
     Args:
-        entries: detectors.
+        entries: detectors or backbones.
         repository: "organisation/name"; made if it is missing. The token is huggingface_hub's.
         api: another client than the default one.
 
@@ -65,68 +70,101 @@ def publish(entries: Iterable[Entry], repository: str, *, api: HfApi | None = No
 
     Raises:
         ConfigError: the repository's name is malformed.
-        DownloadError: an original cannot be had, or the repository refuses. IntegrityError: it holds other
-            bytes than were sent.
+        DownloadError: an original cannot be had, the repository refuses, or requests are forbidden.
+        IntegrityError: the repository holds other bytes than were sent.
     """
-    if repository.count("/") != 1 or "@" in repository:
+    api = open_repository(repository, api=api)
+    uploaded = [name for entry in entries for name in publish_entry(api, repository, entry)]
+    return [*uploaded, *publish_card(api, repository)]
+
+
+def open_repository(repository: str, *, api: HfApi | None = None) -> HfApi:
+    """Make the repository if it is missing, and return the client to publish in it.
+
+    Raises:
+        ConfigError, DownloadError: as `publish`.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
         raise ConfigError(f"hf://{repository}: expected hf://organisation/repository")
+    if read_settings().offline:
+        raise DownloadError(f"hf://{repository}: offline by RESNEST_ZOO_OFFLINE or HF_HUB_OFFLINE")
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HFValidationError
 
-    api = api or HfApi()
-    uploaded: list[str] = []
+    api = api or HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
     try:
-        api.create_repo(repository, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            for entry in entries:
-                for path in _files(entry, Path(folder)):
-                    if _upload(api, repository, path):
-                        uploaded.append(path.name)
-            card = Path(folder) / "README.md"
-            card.write_text(model_card(repository, _published(api, repository)), encoding="utf-8")
-            if uploaded:
-                api.upload_file(path_or_fileobj=card, path_in_repo=card.name, repo_id=repository)
-    except HfHubHTTPError as error:
-        raise DownloadError(f"hf://{repository}: {str(error).strip().splitlines()[0]}") from error
-    return uploaded
+        with _answers(repository):
+            api.create_repo(repository, exist_ok=True)
+    except HFValidationError as error:
+        raise ConfigError(f"hf://{repository}: {error}") from error
+    return api
 
 
-def _files(entry: Entry, folder: Path) -> list[Path]:
-    """The files of one entry, ready to be sent."""
-    if entry.config is None:
-        return [hub.fetch(entry.artifact)]
-    config = folder / f"{Path(entry.config).stem}.yaml"
-    config.write_text(load_config(entry.config).dump(), encoding="utf-8")
-    return [hub.fetch(entry.artifact), convert(entry.name), config]
+def publish_entry(api: HfApi, repository: str, entry: Entry) -> list[str]:
+    """Upload what the repository lacks of one entry; returns and raises as `publish`."""
+    original = hub.fetch(entry.artifact)
+    files = {entry.artifact.filename: original}
+    with tempfile.TemporaryDirectory() as folder:
+        if entry.config is not None:
+            stem = Path(entry.artifact.filename).stem
+            files[f"{stem}.safetensors"] = convert(entry.name, Path(folder) / "model.safetensors")
+            config = files[f"{stem}.yaml"] = Path(folder) / "config.yaml"
+            config.write_text(load_config(entry.config).dump(), encoding="utf-8")
+        return [name for name, path in files.items() if _upload(api, repository, name, path)]
 
 
-def _upload(api: HfApi, repository: str, path: Path) -> bool:
+def publish_card(api: HfApi, repository: str) -> list[str]:
+    """Upload the model card of what the repository holds, unless it is there; returns as `publish`."""
+    with _answers(repository):
+        files = set(api.list_repo_files(repository))
+    entries = [entry for entry in map(info, list_models()) if entry.artifact.filename in files]
+    with tempfile.TemporaryDirectory() as folder:
+        card = Path(folder) / "README.md"
+        card.write_text(model_card(repository, entries), encoding="utf-8")
+        return [card.name] if _upload(api, repository, card.name, card) else []
+
+
+def _upload(api: HfApi, repository: str, name: str, path: Path) -> bool:
     """Send a file and check what arrived; False if the repository had it already."""
-    if _has(api, repository, path):
-        return False
-    api.upload_file(path_or_fileobj=path, path_in_repo=path.name, repo_id=repository)
-    if not _has(api, repository, path):
-        raise IntegrityError(f"hf://{repository}/{path.name}: the repository does not hold what was sent")
+    content = hub.read_content(path)
+    with _answers(repository):
+        if _has(api, repository, name, path, content):
+            return False
+        api.upload_file(path_or_fileobj=path, path_in_repo=name, repo_id=repository)
+        if not _has(api, repository, name, path, content):
+            raise IntegrityError(f"hf://{repository}/{name}: the repository does not hold what was sent")
     return True
 
 
-def _has(api: HfApi, repository: str, path: Path) -> bool:
-    """Whether the repository holds these bytes: by SHA-256 if the file is large, else by git's hash."""
+def _has(api: HfApi, repository: str, name: str, path: Path, content: hub.Content) -> bool:
+    """Whether the repository holds these bytes: by SHA-256 if they are a large file, else by git's hash."""
     from huggingface_hub.hf_api import RepoFile
 
-    for found in api.get_paths_info(repository, [path.name]):
-        if isinstance(found, RepoFile):
+    for found in api.get_paths_info(repository, [name]):
+        if isinstance(found, RepoFile) and found.path == name:
+            if found.size != content.size:
+                return False
             if found.lfs is not None:
-                return found.lfs.sha256 == hub.read_content(path).sha256
-            blob = path.read_bytes()
-            return found.blob_id == sha1(b"blob %d\0" % len(blob) + blob, usedforsecurity=False).hexdigest()
+                return found.lfs.sha256 == content.sha256
+            blob = b"blob %d\0" % content.size + path.read_bytes()
+            return found.blob_id == sha1(blob, usedforsecurity=False).hexdigest()
     return False
 
 
-def _published(api: HfApi, repository: str) -> list[Entry]:
-    """The detectors whose checkpoint the repository holds."""
-    files = set(api.list_repo_files(repository))
-    return [entry for entry in map(info, list_models()) if entry.artifact.filename in files]
+@contextmanager
+def _answers(repository: str) -> Iterator[None]:
+    """What the repository refuses, or a connection that fails, as errors of ours."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    # The bases of HfHubHTTPError are OSError and whatever its HTTP library raises.
+    expected: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, OSError, ValueError)
+    try:
+        yield
+    except (ZooError, HFValidationError):
+        raise
+    except expected as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise DownloadError(f"hf://{repository}: {reason}") from error
 
 
 def model_card(repository: str, entries: list[Entry]) -> str:
@@ -139,4 +177,5 @@ def model_card(repository: str, entries: list[Entry]) -> str:
             cells = [f"`{entry.name}`", entry.method, entry.backbone, f"{row.dataset} {row.split}{tta}"]
             rows.append(f"| {' | '.join([*cells, *numbers, 'not yet'])} |")
     name = entries[0].name if entries else "faster_rcnn_resnest50"
-    return _CARD.format(repository=repository, name=name, rows="\n".join(rows))
+    licences = "; ".join(dict.fromkeys(entry.licence for entry in entries)) or "see the package"
+    return _CARD.format(repository=repository, name=name, rows="\n".join(rows), licences=licences)

@@ -11,12 +11,14 @@ Clients do not trust the manifest: they check what they receive against the publ
 from __future__ import annotations
 
 import json
-import re
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from resnest_zoo import hub
 from resnest_zoo.errors import DownloadError, IntegrityError, RegistryError
@@ -63,23 +65,34 @@ def fill_folder(
         DownloadError: a file cannot be had, or the folder cannot be written.
         RegistryError: the folder's manifest is malformed or names a file outside the folder.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DownloadError(f"{folder} cannot be a mirror: {error.strerror}") from error
-    manifest = read_manifest(folder)
     for entry in entries:
+        if entry.artifact.filename.lower() == _MANIFEST:
+            raise RegistryError(f"{entry.name}: its file cannot be mirrored under the name of the manifest")
         source = hub.fetch(entry.artifact, progress=progress)
-        target = folder / entry.artifact.filename
-        wanted = read_content(source)
-        present = target.is_file() and read_content(target).sha256 == wanted.sha256
-        if not present:
-            _copy(source, target, wanted)
-        row = {"name": entry.name, "sha256": wanted.sha256, "size": wanted.size}
-        if manifest.get(target.name) != row:
-            manifest[target.name] = row
-            _write_manifest(folder, manifest)
-        yield Mirrored(entry.name, target, wanted.sha256, wanted.size, not present)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / ".mirror.lock"):
+                done = _mirror(entry, source, folder / entry.artifact.filename)
+        except DownloadError:
+            raise
+        except OSError as error:
+            raise DownloadError(f"{folder} cannot be a mirror: {error.strerror or error}") from error
+        yield done
+
+
+def _mirror(entry: Entry, source: Path, target: Path) -> Mirrored:
+    """Mirror one file. The caller holds the folder's lock, so that leftovers are those of dead processes."""
+    manifest = read_manifest(target.parent)
+    for leftover in target.parent.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+    wanted = read_content(source)
+    present = target.is_file() and read_content(target).sha256 == wanted.sha256
+    if not present:
+        _copy(source, target, wanted)
+    row = {"name": entry.name, "sha256": wanted.sha256, "size": wanted.size}
+    if manifest.get(target.name) != row:
+        _write_manifest(target.parent, {**manifest, target.name: row})
+    return Mirrored(entry.name, target, wanted.sha256, wanted.size, not present)
 
 
 def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
@@ -92,28 +105,27 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["files"]
         for filename, row in rows.items():
+            if not isinstance(row["sha256"], str) or type(row["size"]) is not int:
+                raise RegistryError(f"{filename!r}: no SHA-256 or size")
             hub.Artifact(filename, sha256=row["sha256"], size=row["size"])  # checks names and digits
-            if not re.fullmatch(r"[\w.-]+", row["name"], re.ASCII):
-                raise RegistryError(f"entry {row['name']!r} cannot be a name")
+            if not isinstance(row["name"], str):
+                raise RegistryError(f"{filename!r}: no entry's name")
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RegistryError(f"{path}: no manifest of a mirror: {error}") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise RegistryError(f"{path}: no manifest of a mirror: {error!r}") from error
     manifest: dict[str, dict[str, Any]] = rows
     return manifest
 
 
 def _copy(source: Path, target: Path, wanted: Content) -> None:
-    try:
-        with staged(target) as part:
-            shutil.copyfile(source, part)
-            written = read_content(part)
-            if written.sha256 != wanted.sha256:
-                raise IntegrityError(f"{target}: wrote {wanted.sha256}, read back {written.sha256}")
-    except DownloadError:
-        raise
-    except OSError as error:
-        raise DownloadError(f"{target} cannot be written: {error.strerror or error}") from error
+    with staged(target) as part:
+        shutil.copyfile(source, part)
+        with part.open("r+b") as file:
+            os.fsync(file.fileno())
+        written = read_content(part)
+        if written.sha256 != wanted.sha256:
+            raise IntegrityError(f"{target}: expected {wanted.sha256}, read back {written.sha256}")
 
 
 def _write_manifest(folder: Path, manifest: dict[str, dict[str, Any]]) -> None:

@@ -24,13 +24,14 @@ def build_model(cfg: Config, categories: Categories | None = None) -> Generalize
     """Build the detector that `cfg` describes, freshly initialised, in evaluation mode.
 
     Args:
-        cfg: a checked config.
+        cfg: as `load_config` gives it.
         categories: names of its classes; what is not given is COCO's where the numbers of classes are
             COCO's, else placeholders.
 
     Raises:
-        ConfigError: `categories` do not fit the numbers of classes.
+        ConfigError: no detector can be built from `cfg`, or `categories` do not fit its numbers of classes.
     """
+    cfg.check()
     panoptic = cfg.model.meta_architecture == "PanopticFPN"
     categories = _complete_categories(cfg, categories)
     backbone = _build_backbone(cfg)

@@ -57,7 +57,7 @@ class GeneralizedRCNN(nn.Module):
 
     @property
     def class_layers(self) -> tuple[str, ...]:
-        """Names of the layers whose shapes depend on the number of thing classes."""
+        """Names of the layers whose shapes depend on the numbers of classes, things and stuff."""
         return tuple(
             f"{name}.{layer}"
             for name, module in self.named_modules()
@@ -69,9 +69,13 @@ class GeneralizedRCNN(nn.Module):
     def _parameter(self) -> Tensor:
         return next(self.parameters())
 
-    @torch.inference_mode()
+    @torch.no_grad()  # `inference_mode` would give tensors that no caller may edit or differentiate
     def forward(
-        self, images: Sequence[Tensor], *, output_sizes: Sequence[SizeHW] | None = None
+        self,
+        images: Sequence[Tensor],
+        *,
+        output_sizes: Sequence[SizeHW] | None = None,
+        score_threshold: float = 0.0,
     ) -> list[Instances]:
         """Detect objects.
 
@@ -81,6 +85,8 @@ class GeneralizedRCNN(nn.Module):
         Args:
             images: RGB uint8 (3, H, W), any sizes and any device.
             output_sizes: (height, width) of each result; a picture's own size by default.
+            score_threshold: leave weaker detections out, as `Instances.above` does, but before their masks
+                take the memory of H * W bytes each.
 
         Returns:
             One result for each picture, in its pixels and on the model's device.
@@ -98,7 +104,7 @@ class GeneralizedRCNN(nn.Module):
         results: dict[int, Instances] = {}
         for group in self._groups_of_one_size(resized):
             batch = self.preprocessing.batch([resized[i] for i in group], self._parameter)
-            group_results = self.infer(batch, [sizes[i] for i in group])
+            group_results = self.infer(batch, [sizes[i] for i in group], score_threshold)
             results.update(zip(group, group_results, strict=True))
         return [results[i] for i in range(len(checked))]
 
@@ -123,10 +129,10 @@ class GeneralizedRCNN(nn.Module):
             groups.setdefault(self.preprocessing.padded_size(image), []).append(index)
         return list(groups.values())
 
-    def infer(self, batch: ImageBatch, sizes: list[SizeHW]) -> list[Instances]:
+    def infer(self, batch: ImageBatch, sizes: list[SizeHW], score_threshold: float = 0.0) -> list[Instances]:
         """The forward pass on a prepared batch; results at `sizes`."""
         features = self.backbone(batch.tensor)
-        return self.postprocess(self.detect(features, batch.image_sizes), sizes)
+        return self.postprocess(self.detect(features, batch.image_sizes), sizes, score_threshold)
 
     def detect(
         self, features: dict[str, Tensor], image_sizes: tuple[SizeHW, ...], *, masks: bool = True
@@ -136,10 +142,13 @@ class GeneralizedRCNN(nn.Module):
         detections = self.roi_heads.detect_boxes(features, proposals)
         return self.roi_heads.add_masks(features, detections) if masks else detections
 
-    def postprocess(self, detections: list[Detections], sizes: list[SizeHW]) -> list[Instances]:
-        """Bring detections to the pictures' pixels."""
+    def postprocess(
+        self, detections: list[Detections], sizes: list[SizeHW], score_threshold: float = 0.0
+    ) -> list[Instances]:
+        """Bring the detections of at least `score_threshold` to the pictures' pixels."""
         return [
-            rescale_detections(d, size, self.categories) for d, size in zip(detections, sizes, strict=True)
+            rescale_detections(d, size, self.categories, score_threshold)
+            for d, size in zip(detections, sizes, strict=True)
         ]
 
 
@@ -167,14 +176,17 @@ class PanopticFPN(GeneralizedRCNN):
         self.sem_seg_head = semantic.head
         self.merge_limits = semantic.limits
 
-    def infer(self, batch: ImageBatch, sizes: list[SizeHW]) -> list[Instances]:
+    def infer(self, batch: ImageBatch, sizes: list[SizeHW], score_threshold: float = 0.0) -> list[Instances]:
         """The forward pass on a prepared batch; results at `sizes`."""
         features = self.backbone(batch.tensor)
-        instances = self.postprocess(self.detect(features, batch.image_sizes), sizes)
+        # What the map needs is kept until it is made, so that it never depends on the threshold.
+        needed = min(score_threshold, self.merge_limits.instance_score)
+        instances = self.postprocess(self.detect(features, batch.image_sizes), sizes, needed)
         results = []
         for logits, found, image_size in zip(
             self.sem_seg_head(features), instances, batch.image_sizes, strict=True
         ):
             semantic = rescale_semantic(logits, image_size, found.image_size)
-            results.append(replace(found, panoptic=merge_panoptic(found, semantic, self.merge_limits)))
+            merged = replace(found, panoptic=merge_panoptic(found, semantic, self.merge_limits))
+            results.append(merged.above(score_threshold) if score_threshold > needed else merged)
         return results

@@ -14,6 +14,8 @@ from resnest_zoo.models.layers import Conv2d, init_msra_
 class SemSegFPNHead(nn.Module):
     """One small stack of convolutions and 2x upsamplings for each level, named as the level."""
 
+    class_layers = ("predictor",)
+
     def __init__(
         self,
         in_features: tuple[str, ...],

@@ -103,3 +103,14 @@ def test_a_stamp_is_size_and_time(tmp_path: Path) -> None:
     os.utime(tmp_path / "m", ns=(1, 123456789))
     assert stamp_of(tmp_path / "m") == (5, 123456789)
     assert stamp_of(tmp_path / "none") is None
+
+
+def test_the_pin_of_a_file_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_pin("a.pth") is None
+    cache_dir().mkdir()
+    pin = Pin("a" * 64, 1, "here", "now")
+    write_pin(cache_dir(), "a.pth", pin)
+    assert find_pin("a.pth") == pin
+    assert find_pin("b.pth") is None
+    monkeypatch.setenv("RESNEST_ZOO_SETTINGS", "/nowhere")
+    assert find_pin("a.pth") is None

@@ -17,6 +17,7 @@ from resnest_zoo.categories import COCO, COCO_PANOPTIC
 from resnest_zoo.errors import ConfigError, ImageError, ZooError
 from resnest_zoo.inference import Prediction
 from resnest_zoo.inference import predictor as predictor_module
+from resnest_zoo.models import postprocess
 from resnest_zoo.structures import Instances, PanopticResult, Segment
 
 
@@ -76,12 +77,49 @@ def test_a_list_gives_a_list_and_one_picture_one_result(photo: np.ndarray[Any, A
     predict = resnest_zoo.Predictor("tiny_detection", device="cpu")
     one, two = predict([photo, photo[:200]])
     assert predict([]) == []
+    assert [p.instances.image_size for p in predict((photo, photo[:200]))] == [(300, 500), (200, 500)]
     assert len(predict([photo])) == 1
     alone = predict(photo)
     assert isinstance(alone, Prediction)
     assert alone.instances.names == one.instances.names
     assert torch.allclose(alone.instances.boxes, one.instances.boxes, atol=1e-3)
     assert two.instances.image_size == (200, 500)
+
+
+@pytest.mark.usefixtures("mirror")
+def test_the_types_of_a_call_are_known(tmp_path: Path, photo: np.ndarray[Any, Any]) -> None:
+    """For mypy as much as for pytest."""
+    predict = resnest_zoo.Predictor("tiny_detection", device="cpu")
+    path = tmp_path / "a.png"
+    Image.fromarray(photo).save(path)
+    texts: list[str] = [str(path)]
+    paths: list[Path] = [path]
+    results: list[Prediction] = [*predict(texts), *predict(paths), *predict((path, photo))]
+    with path.open("rb") as file:
+        one: Prediction = predict(file)
+    assert {result.instances.image_size for result in (*results, one)} == {(300, 500)}
+    assert isinstance(predict(str(path)), Prediction)
+    assert isinstance(predict(bytearray(path.read_bytes())), Prediction)
+
+
+@pytest.mark.usefixtures("mirror")
+def test_masks_are_pasted_for_what_is_kept_alone(
+    photo: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pasted: list[int] = []
+    paste = postprocess.paste_masks
+
+    def watched(masks: torch.Tensor, *args: Any) -> torch.Tensor:
+        pasted.append(len(masks))
+        return paste(masks, *args)
+
+    monkeypatch.setattr(postprocess, "paste_masks", watched)
+    for tta in (False, True):
+        everything = resnest_zoo.Predictor("tiny_cascade", score_threshold=0, tta=tta, device="cpu")(photo)
+        best = float(everything.instances.scores[0])
+        found = resnest_zoo.Predictor("tiny_cascade", score_threshold=best, tta=tta, device="cpu")(photo)
+        assert pasted[-2:] == [len(everything), len(found)]
+        assert len(everything) > len(found) > 0
 
 
 @pytest.mark.usefixtures("mirror")
@@ -93,6 +131,10 @@ def test_a_long_list_runs_a_few_pictures_at_a_time(
     predict.model.backbone.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
     monkeypatch.setattr(predictor_module, "_AT_ONCE", 2)
     found = predict([photo] * 5)
+    assert batches == [2, 2, 1]
+    bad = torch.zeros(3, 4, 5)
+    with pytest.raises(ImageError, match="image 4: expected uint8"):  # counted in the whole list
+        predict([photo, photo, photo, photo, bad])
     assert batches == [2, 2, 1]
     assert len({len(p) for p in found}) == 1
 
@@ -154,6 +196,8 @@ def test_a_model_already_built_is_taken_as_it_is(photo: np.ndarray[Any, Any]) ->
     predict = resnest_zoo.Predictor(model)
     assert predict.model is model
     assert len(predict(photo)) > 0
+    with pytest.raises(ConfigError, match=r"expected a model, got None; resnest_zoo\.get"):
+        resnest_zoo.Predictor(None)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"already built .* weights, device"):
         resnest_zoo.Predictor(model, weights="other.pth", device="cpu")
 

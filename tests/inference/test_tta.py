@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from resnest_zoo.errors import ImageError, ShapeError, ZooError
+from resnest_zoo.errors import ConfigError, ImageError, ShapeError, ZooError
 from resnest_zoo.inference.tta import TTA, _View
 from tests.models.tiny import CASCADE, MASK, NOTHING_FOUND, PANOPTIC, RESNEST, picture, tiny_model
 
@@ -58,6 +58,33 @@ def test_nothing_found_is_an_empty_result():
     (found,) = TTA(tiny_model(*MASK, *NOTHING_FOUND), [48, 64], 96)([picture(50, 70)])
     assert len(found) == 0
     assert found.masks.shape == (0, 50, 70)
+
+
+def test_results_are_ordinary_tensors():
+    (found,) = TTA(tiny_model(*MASK), [48], 96)([picture(50, 70)])
+    found.boxes.mul_(2)
+
+
+def test_a_threshold_leaves_out_the_weaker():
+    tta = TTA(tiny_model(*MASK), [48, 64], 96)
+    (everything,) = tta([picture(50, 70)])
+    (strong,) = tta([picture(50, 70)], score_threshold=float(everything.scores[1]))
+    assert torch.equal(strong.boxes, everything.boxes[:2])
+    assert torch.equal(strong.masks, everything.masks[:2])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"min_sizes": []}, {"min_sizes": [48, -5]}, {"min_sizes": [0]}, {"max_size": 0}, {"min_sizes": [4.5]}],
+)
+def test_sizes_that_no_view_can_have_are_refused(options):
+    with pytest.raises(ConfigError, match="expected whole numbers of pixels above 0"):
+        TTA(tiny_model(), **options)
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(ConfigError, match=r"expected a model, got 'mask'; resnest_zoo\.get builds one"):
+        TTA("mask")
 
 
 def test_no_pictures_no_results():

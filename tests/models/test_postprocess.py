@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from resnest_zoo.categories import Categories
 from resnest_zoo.models.postprocess import rescale_detections, rescale_semantic
@@ -28,6 +29,13 @@ def test_boxes_are_scaled_by_each_side_and_clipped():
     assert got.image_size == (80, 180)
     assert got.categories is NAMES
     assert got.masks is None
+
+
+def test_the_threshold_acts_before_masks_are_pasted():
+    raw = detections([[0, 0, 5, 5], [1, 1, 3, 3], [2, 2, 9, 9]], masks=True)
+    got = rescale_detections(raw, (40, 60), NAMES, score_threshold=0.7)
+    assert got.scores.tolist() == [0.9, 0.7]  # itself included
+    assert len(got.boxes) == len(got.classes) == len(got.masks) == 2
 
 
 def test_boxes_that_become_empty_fall_with_all_that_belongs_to_them():
@@ -60,6 +68,26 @@ def test_the_semantic_map_leaves_the_padding_out():
     assert got.shape == (10, 12)
     assert got.dtype == torch.int64
     assert torch.equal(got, torch.tensor([[0] * 6 + [1] * 6] * 10))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [(1, 1), (40, 61), (97, 203), (13, 400)])
+def test_no_class_is_held_at_the_size_of_the_picture_with_the_others(dtype, size, monkeypatch):
+    logits = torch.randn(54, 24, 36, dtype=dtype).round(decimals=1)  # with ties: the first class wins
+    logits[7] = logits[5]
+    cut = logits[None, :, :23, :31]
+    expected = F.interpolate(cut, size=size, mode="bilinear", align_corners=False)[0].argmax(dim=0)
+    made = []
+    interpolate = F.interpolate
+
+    def watched(*args, **kwargs):
+        made.append(interpolate(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(F, "interpolate", watched)
+    assert torch.equal(rescale_semantic(logits, (23, 31), size), expected)
+    assert {tuple(plane.shape[-2:]) for plane in made} == {size}
+    assert max(plane.numel() for plane in made) == size[0] * size[1]
 
 
 def test_logits_are_interpolated_not_classes():

@@ -11,7 +11,8 @@ from torch import Tensor
 from resnest_zoo.categories import COCO, COCO_PANOPTIC, Categories
 from resnest_zoo.config import load_config
 from resnest_zoo.errors import ConfigError, ImageError, ShapeError, ZooError
-from resnest_zoo.models import build_model
+from resnest_zoo.models import build_model, postprocess
+from resnest_zoo.ops.masks import paste_masks
 from resnest_zoo.structures import Instances
 from tests.models.tiny import CASCADE, FASTER, MASK, NOTHING_FOUND, PANOPTIC, RESNEST, picture, tiny_model
 
@@ -166,6 +167,32 @@ def test_no_gradient_is_recorded():
     assert not found.boxes.requires_grad
 
 
+def test_results_are_ordinary_tensors(model):
+    (found,) = model([picture(50, 70)])
+    found.boxes.mul_(2)
+    (found.scores * torch.ones(len(found), requires_grad=True)).sum().backward()
+
+
+def test_a_threshold_leaves_out_the_weaker_and_nothing_else_changes(model, monkeypatch):
+    (everything,) = model([picture(50, 70)])
+    threshold = float(everything.scores[2])
+    assert len(everything.above(threshold)) < len(everything)
+    pasted = []
+    monkeypatch.setattr(
+        postprocess,
+        "paste_masks",
+        lambda probs, *args: pasted.append(len(probs)) or paste_masks(probs, *args),
+    )
+    (strong,) = model([picture(50, 70)], score_threshold=threshold)
+    for a, b in zip(tensors(strong), tensors(everything.above(threshold)), strict=True):
+        assert torch.equal(a, b)
+    if everything.panoptic is None:
+        assert pasted in ([], [len(strong)])
+    else:  # weaker instances are in its map, too
+        assert strong.panoptic.segments == everything.above(threshold).panoptic.segments
+        assert any(s.is_thing and s.instance is None for s in strong.panoptic.segments)
+
+
 def test_results_are_on_the_models_device_and_say_so():
     model = tiny_model()
     assert model.device == torch.device("cpu")
@@ -187,7 +214,10 @@ def test_above_keeps_the_strong_instances():
     [*KINDS.values(), (*MASK, "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", "True"), CASCADE],
 )
 def test_class_layers_are_those_that_other_classes_reshape(overrides):
-    five, six = (tiny_model(*overrides, "MODEL.ROI_HEADS.NUM_CLASSES", count) for count in "56")
+    five, six = (
+        tiny_model(*overrides, "MODEL.ROI_HEADS.NUM_CLASSES", n, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", n)
+        for n in "56"
+    )
     shapes = six.state_dict()
     reshaped = {
         key.rpartition(".")[0] for key, value in five.state_dict().items() if value.shape != shapes[key].shape
