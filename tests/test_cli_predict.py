@@ -45,6 +45,22 @@ def test_predict_finds_what_the_model_finds(mirror: FileServer, photos: Path, ca
     assert "panoptic" not in document
 
 
+def test_a_config_file_and_its_checkpoint_are_a_model(
+    mirror: FileServer, photos: Path, capsys: Capture
+) -> None:
+    entry = info("tiny_mask")
+    assert entry.config is not None
+    weights = resnest_zoo.fetch("tiny_mask")
+    assert predict(photos / "coffee.jpg", "--json", "--weights", weights, model=entry.config) == 0
+    by_path = json.loads(capsys.readouterr().out)
+    assert predict(photos / "coffee.jpg", "--json") == 0
+    by_name = json.loads(capsys.readouterr().out)
+    assert by_path["model"] == entry.config
+    assert by_path["predictions"] == by_name["predictions"]
+    assert predict(photos / "coffee.jpg", model="missing.yaml") == 1
+    assert "missing.yaml" in one_error(capsys)
+
+
 def test_a_second_run_makes_no_request(
     mirror: FileServer, photos: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnest_zoo.cli.common import memory_problem, report, show_warnings
-from resnest_zoo.errors import ConfigError, ImageError
+from resnest_zoo.errors import ConfigError, ImageError, UnknownModelError
 from resnest_zoo.hub.staging import staged
 from resnest_zoo.registry import info
 
@@ -69,7 +69,7 @@ def _fraction(text: str) -> float:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    entry = info(args.model)  # a wrong name is told before torch is loaded
+    name = _model_name(args.model)
     paths = _find_pictures(args.images)
     missing = [path for path in paths if not path.exists()]  # told before a model is fetched
     failed = sum(report(f"{path}: no such file") for path in missing)
@@ -78,8 +78,6 @@ def _predict(args: argparse.Namespace) -> int:
     image_ids = _image_ids(paths)
     targets = _drawing_paths(paths, image_ids, args.output)
     work = [row for row in zip(image_ids, paths, targets, strict=True) if row[1] not in missing]
-    if args.tta and entry.task == "panoptic segmentation":
-        print("note: with --tta there is no panoptic map", file=sys.stderr)
     show_warnings()
     from resnest_zoo.api import Predictor
 
@@ -92,7 +90,9 @@ def _predict(args: argparse.Namespace) -> int:
         categories=args.classes,
         overrides=[item for pair in args.set for item in pair],
     )
-    document = _Document(entry.name, args.score_threshold, predictor.model.categories, args.output)
+    if args.tta and predictor.model.categories.stuff:
+        print("note: with --tta there is no panoptic map", file=sys.stderr)
+    document = _Document(name, args.score_threshold, predictor.model.categories, args.output)
     try:
         failed += _predict_all(predictor, work, document, args.json)
     finally:
@@ -136,6 +136,16 @@ def _predict_all(
 def _report_beside(bar: Any, problem: str) -> int:
     with bar.external_write_mode(sys.stderr):
         return report(problem)
+
+
+def _model_name(model: str) -> str:
+    """The name of a model, or the path of a config file; a wrong one is told before torch is loaded."""
+    try:
+        return info(model).name
+    except UnknownModelError:
+        if not model.lower().endswith((".yaml", ".yml")):
+            raise
+        return model
 
 
 def _find_pictures(arguments: list[str]) -> list[Path]:
