@@ -20,7 +20,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from resnest_zoo.checkpoint import load_checkpoint, read_state_dict
+from resnest_zoo.checkpoint import (
+    load_checkpoint,
+    read_safetensors_metadata,
+    read_state_dict,
+    write_safetensors,
+)
 from resnest_zoo.errors import CheckpointError
 
 
@@ -528,3 +533,34 @@ def test_the_file_may_be_replaced_after_loading(path):
     load_checkpoint(model, path)
     path.write_bytes(b"\0" * 10)
     assert same(model, state)
+
+
+# Writing
+
+
+def test_written_tensors_and_metadata_come_back(path):
+    state = {"b": torch.arange(6.0).reshape(2, 3).T, "a": torch.ones(2, dtype=torch.float16)}
+    metadata = {"name": "model é\n\"'\\", "a": "", "z": "ü" * 100}
+    write_safetensors(state, path, metadata)
+    assert read_safetensors_metadata(path) == metadata
+    got = read_state_dict(path)
+    assert all(torch.equal(got[key], state[key]) for key in state)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_equal_tensors_give_equal_files(path):
+    metadata = {letter: letter for letter in "abcdefgh"}
+    files = set()
+    for _ in range(5):
+        write_safetensors({"w": torch.ones(3)}, path, metadata)
+        files.add(path.read_bytes())
+    assert len(files) == 1
+
+
+def test_what_has_no_metadata_is_told(path, tmp_path):
+    path.write_bytes(b"\x80 no safetensors")
+    for other in (path, tmp_path, tmp_path / "missing"):
+        with pytest.raises(CheckpointError, match="no safetensors file"):
+            read_safetensors_metadata(other)
+    save_file({"w": torch.ones(1)}, path)
+    assert read_safetensors_metadata(path) == {}

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from resnest_zoo.hub.pins import PIN_FILE, Pin, now, read_pins, stamp_of, write_pin
+from resnest_zoo.hub import cache_dir
+from resnest_zoo.hub.pins import PIN_FILE, Pin, find_pin, now, read_pins, stamp_of, write_pin
 
 PIN = Pin("0" * 64, 5, "https://host/m.pth", "2026-01-02T03:04:05+00:00", (5, 123456789))
 
