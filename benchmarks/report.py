@@ -53,16 +53,11 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
 def _short_table(entries: list[Entry]) -> str:
     rows = []
     for entry in entries:
-        row = entry.reported[0]
+        _, *numbers = entry.reported[0].cells
         millions = f"{(entry.parameters or 0) / 1e6:.1f} M"
-        numbers = [_number(row.box), _number(row.mask), _number(row.pq)]
         rows.append([f"`{entry.name}`", entry.method, entry.backbone, millions, *numbers])
     return _table(["name", "method", "backbone", "parameters", "box AP", "mask AP", "PQ"], rows)
 
@@ -104,16 +99,14 @@ def model_zoo(entries: list[Entry]) -> str:
 def _zoo_rows(entry: Entry) -> list[list[str]]:
     rows = []
     for index, row in enumerate(entry.reported):
-        tta = {True: ", TTA", False: "", None: ", TTA not stated"}[row.tta]
-        results = [f"{row.split}{tta}", _number(row.box), _number(row.mask), _number(row.pq)]
         if index:
-            rows.append(["", "", "", "", *results, "", ""])
+            rows.append(["", "", "", "", *row.cells, "", ""])
             continue
         digits = entry.artifact.expected_sha256
         config, (weights, *_) = f"{_CONFIGS}/{entry.config}", entry.artifact.urls
         files = f"[config]({config}), [weights]({weights}), [log]({entry.log_url})"
         head = [f"`{entry.name}`", entry.method, entry.backbone, f"{entry.parameters:,}"]
-        rows.append([*head, *results, f"`{digits}…`" if digits else "none", files])
+        rows.append([*head, *row.cells, f"`{digits}…`" if digits else "none", files])
     return rows
 
 

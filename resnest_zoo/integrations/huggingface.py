@@ -172,9 +172,8 @@ def model_card(repository: str, entries: list[Entry]) -> str:
     rows = []
     for entry in entries:
         for row in entry.reported:
-            numbers = ["" if value is None else f"{value:.2f}" for value in (row.box, row.mask, row.pq)]
-            tta = {True: ", TTA", False: "", None: ", TTA not stated"}[row.tta]
-            cells = [f"`{entry.name}`", entry.method, entry.backbone, f"{row.dataset} {row.split}{tta}"]
+            split, *numbers = row.cells
+            cells = [f"`{entry.name}`", entry.method, entry.backbone, f"{row.dataset} {split}"]
             rows.append(f"| {' | '.join([*cells, *numbers, 'not yet'])} |")
     name = entries[0].name if entries else "faster_rcnn_resnest50"
     licences = "; ".join(dict.fromkeys(entry.licence for entry in entries)) or "see the package"

@@ -50,6 +50,13 @@ class Reported:
         tta = {True: ", with test-time augmentation", False: "", None: ", test-time augmentation not stated"}
         return f"{self.dataset} {self.split}: {numbers}{tta[self.tta]}"
 
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """The row as tables show it: split and augmentation, box AP, mask AP, PQ; empty if not reported."""
+        tta = {True: ", TTA", False: "", None: ", TTA not stated"}[self.tta]
+        box, mask, pq = ("" if value is None else f"{value:.2f}" for value in (self.box, self.mask, self.pq))
+        return f"{self.split}{tta}", box, mask, pq
+
 
 @dataclass(frozen=True)
 class Entry:
