@@ -70,8 +70,6 @@ def _select(folder: Path, names: list[str]) -> tuple[list[Path], list[str]]:
     problems: list[str] = []
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*.npz")):
-        if ".losses." in path.name:
-            continue  # a training step: checked with the trainer
         try:
             files.setdefault(info(path.name.partition(".")[0]).name, []).append(path)
         except ZooError as error:
