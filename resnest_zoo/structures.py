@@ -1,12 +1,13 @@
 """Data that crosses rooms: batches of pictures, proposals, raw detections, and results.
 
-Legend: N images or instances, R proposals, M mask side, H and W picture height and width.
+Legend: N images or instances, R proposals, G targets, K classes, M mask side, H and W height and width.
 Boxes are float (·, 4) xyxy in absolute pixels; a size is (height, width).
 What holds tensors is equal to itself alone (`eq=False`): a comparison of tensors has no single answer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor
 from resnest_zoo.categories import Categories
 
 SizeHW = tuple[int, int]
+# Of each instance its polygons, each flat: x0, y0, x1, y1, …
+Polygons = Sequence[Sequence[Sequence[float]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,36 @@ class ImageBatch:
 
     tensor: Tensor
     image_sizes: tuple[SizeHW, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What a training step should find in one picture, in pixels of the model's input.
+
+    Attributes:
+        boxes: (G, 4), none of them empty.
+        classes: (G,) int64 in 0 … K-1.
+        masks: for models with a mask head: each instance's polygons, or (G, H, W) bool.
+        semantic: for panoptic models: (H, W) int64, each pixel's semantic class or the value to ignore.
+    """
+
+    boxes: Tensor
+    classes: Tensor
+    masks: Polygons | Tensor | None = None
+    semantic: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def to(self, device: torch.device | str) -> Targets:
+        """The same targets with every tensor on `device`; polygons are no tensors."""
+        return replace(
+            self,
+            boxes=self.boxes.to(device),
+            classes=self.classes.to(device),
+            masks=self.masks.to(device) if isinstance(self.masks, Tensor) else self.masks,
+            semantic=None if self.semantic is None else self.semantic.to(device),
+        )
 
 
 @dataclass(frozen=True, eq=False)
