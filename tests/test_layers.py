@@ -29,7 +29,7 @@ TABLE: dict[str, set[str] | str] = {
     "zoo": {"config", "hub"},
     "registry": {"config", "hub", "zoo"},
     "models": {"config", "structures", "ops"},
-    "data": {"config", "structures", "distributed"},
+    "data": {"config", "structures", "ops", "distributed"},
     "evaluation": {"structures", "distributed", "ops"},
     "inference": {"models", "data", "evaluation", "structures", "ops", "config"},
     "training": {"models", "data", "evaluation", "checkpoint", "distributed", "structures", "config"},
