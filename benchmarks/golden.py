@@ -2,7 +2,8 @@
 
 A golden file `NAME[.WORD].npz` says its own conditions, so any folder of such files can be checked:
 
-    size, seed          the picture: `image(*size, seed)`, in the model's channel order, not resized
+    size, seed          the picture: `image(*size, seed)`, in the channel order of the reference's config
+                        (`configs.json` beside the file, else the model's own), not resized
     out_size            the size results are asked for
     opts                JSON list KEY, VALUE, … of config overrides, where there are any
     min_sizes, max_size present when the file holds test-time augmentation
@@ -179,8 +180,9 @@ def check(path: Path, dtype: torch.dtype = torch.float64, device: str = "cpu") -
     model = filled_model(path.name.partition(".")[0], opts, weights).to(device, dtype)
     sizes = golden["sizes"].tolist() if "sizes" in golden else [golden["size"].tolist()]
     pictures = [torch.from_numpy(image(*size, int(golden["seed"]) + k)) for k, size in enumerate(sizes)]
-    # The stored pictures are in the model's order; callers hand in RGB.
-    rgb = [p.flip(0) if model.preprocessing.channel_order == "BGR" else p for p in pictures]
+    # The stored pictures are in the order the reference's model wants; callers hand in RGB.
+    order = _reference_order(path) or model.preprocessing.channel_order
+    rgb = [p.flip(0) if order == "BGR" else p for p in pictures]
     if "sizes" in golden:
         got = golden_training.run(model, rgb)
     elif "min_sizes" in golden:
@@ -188,6 +190,19 @@ def check(path: Path, dtype: torch.dtype = torch.float64, device: str = "cpu") -
     else:
         got = _run(model, rgb[0], golden)
     return _compare(path, golden, got, str(dtype).removeprefix("torch."))
+
+
+def _reference_order(path: Path) -> str | None:
+    """The channel order in the reference's config, which `configs.json` beside a golden file may hold.
+
+    A model with the wrong order would turn the picture and turn it back: the numbers alone show nothing.
+    """
+    file = path.with_name("configs.json")
+    if not file.exists():
+        return None
+    facts = json.loads(file.read_bytes())
+    model = facts["models"].get(info(path.name.partition(".")[0]).config)
+    return None if model is None else str(model.get("INPUT.FORMAT", facts["defaults"]["INPUT.FORMAT"]))
 
 
 def filled_model(name: str, opts: Sequence[str] = (), dtype: torch.dtype = torch.float32) -> GeneralizedRCNN:
