@@ -7,8 +7,9 @@ What holds tensors is equal to itself alone (`eq=False`): a comparison of tensor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,6 +98,34 @@ class Detections:
     mask_probs: Tensor | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class RawResult:
+    """All the network has to say about one picture, small enough to move to another device.
+
+    Attributes:
+        detections: in pixels of the model's input.
+        size: of the picture the result is for.
+        semantic: (H, W) int64 at `size`, the likeliest semantic class of each pixel; for panoptic models.
+    """
+
+    detections: Detections
+    size: SizeHW
+    semantic: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> RawResult:
+        """The same with every tensor on `device`."""
+        found, probs = self.detections, self.detections.mask_probs
+        moved = replace(
+            found,
+            boxes=found.boxes.to(device),
+            scores=found.scores.to(device),
+            classes=found.classes.to(device),
+            mask_probs=None if probs is None else probs.to(device),
+        )
+        semantic = None if self.semantic is None else self.semantic.to(device)
+        return replace(self, detections=moved, semantic=semantic)
+
+
 @dataclass(frozen=True)
 class Segment:
     """One region of a panoptic segment map.
@@ -145,6 +174,7 @@ class Instances:
         categories: names and category ids.
         masks: (N, H, W) bool, for models with a mask head.
         panoptic: for panoptic models.
+        rles: in place of `masks` where that was asked for, each in COCO's run-length encoding.
     """
 
     boxes: Tensor
@@ -154,6 +184,7 @@ class Instances:
     categories: Categories
     masks: Tensor | None = None
     panoptic: PanopticResult | None = None
+    rles: tuple[Mapping[str, Any], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -184,6 +215,7 @@ class Instances:
             scores=self.scores[:count].clone(),
             classes=self.classes[:count].clone(),
             masks=None if self.masks is None else self.masks[:count].clone(),
+            rles=None if self.rles is None else self.rles[:count],
             panoptic=panoptic,
         )
 

@@ -22,7 +22,7 @@ from resnest_zoo.models.roi_heads import ROIHeads
 from resnest_zoo.models.rpn import RPN
 from resnest_zoo.models.semantic import SemSegFPNHead
 from resnest_zoo.models.targets import prepare_targets, stack_semantic
-from resnest_zoo.structures import Detections, ImageBatch, Instances, SizeHW, Targets
+from resnest_zoo.structures import Detections, ImageBatch, Instances, RawResult, SizeHW, Targets
 
 
 class GeneralizedRCNN(nn.Module):
@@ -180,13 +180,25 @@ class GeneralizedRCNN(nn.Module):
         """
         groups: dict[SizeHW, list[int]] = {}
         for index, image in enumerate(images):
-            groups.setdefault(self.preprocessing.padded_size(image), []).append(index)
+            size = (image.shape[1], image.shape[2])
+            groups.setdefault(self.preprocessing.padded_size(size), []).append(index)
         return list(groups.values())
 
     def infer(self, batch: ImageBatch, sizes: list[SizeHW], score_threshold: float = 0.0) -> list[Instances]:
         """The forward pass on a prepared batch; results at `sizes`."""
-        features = self.backbone(batch.tensor)
-        return self.postprocess(self.detect(features, batch.image_sizes), sizes, score_threshold)
+        return [self.finish(raw, score_threshold) for raw in self.run(batch, sizes)]
+
+    def run(self, batch: ImageBatch, sizes: list[SizeHW]) -> list[RawResult]:
+        """The first half of `infer`: all that the network computes."""
+        detections = self.detect(self.backbone(batch.tensor), batch.image_sizes)
+        return [RawResult(d, size) for d, size in zip(detections, sizes, strict=True)]
+
+    def finish(self, raw: RawResult, score_threshold: float = 0.0, *, encoded: bool = False) -> Instances:
+        """The second half: bring the detections of at least `score_threshold` to the picture's pixels.
+
+        With `encoded`, masks come as run lengths.
+        """
+        return rescale_detections(raw.detections, raw.size, self.categories, score_threshold, encoded=encoded)
 
     def detect(
         self, features: dict[str, Tensor], image_sizes: tuple[SizeHW, ...], *, masks: bool = True
@@ -195,15 +207,6 @@ class GeneralizedRCNN(nn.Module):
         proposals = self.proposal_generator(features, image_sizes)
         detections = self.roi_heads.detect_boxes(features, proposals)
         return self.roi_heads.add_masks(features, detections) if masks else detections
-
-    def postprocess(
-        self, detections: list[Detections], sizes: list[SizeHW], score_threshold: float = 0.0
-    ) -> list[Instances]:
-        """Bring the detections of at least `score_threshold` to the pictures' pixels."""
-        return [
-            rescale_detections(d, size, self.categories, score_threshold)
-            for d, size in zip(detections, sizes, strict=True)
-        ]
 
 
 def _check_images(images: Sequence[Tensor]) -> list[Tensor]:
@@ -250,20 +253,26 @@ class PanopticFPN(GeneralizedRCNN):
         self.semantic_loss_weight = semantic.loss_weight
         self.instance_loss_weight = semantic.instance_loss_weight
 
-    def infer(self, batch: ImageBatch, sizes: list[SizeHW], score_threshold: float = 0.0) -> list[Instances]:
-        """The forward pass on a prepared batch; results at `sizes`."""
+    def run(self, batch: ImageBatch, sizes: list[SizeHW]) -> list[RawResult]:
+        """The first half of `infer`: all that the network computes."""
         features = self.backbone(batch.tensor)
+        detections = self.detect(features, batch.image_sizes)
+        return [
+            RawResult(found, size, rescale_semantic(logits, found.image_size, size))
+            for logits, found, size in zip(self.sem_seg_head(features), detections, sizes, strict=True)
+        ]
+
+    def finish(self, raw: RawResult, score_threshold: float = 0.0, *, encoded: bool = False) -> Instances:
+        """The second half: detections in the picture's pixels and, where there are semantics, the map."""
+        if raw.semantic is None:
+            return super().finish(raw, score_threshold, encoded=encoded)
         # What the map needs is kept until it is made, so that it never depends on the threshold.
-        needed = min(score_threshold, self.merge_limits.instance_score)
-        instances = self.postprocess(self.detect(features, batch.image_sizes), sizes, needed)
-        results = []
-        for logits, found, image_size in zip(
-            self.sem_seg_head(features), instances, batch.image_sizes, strict=True
-        ):
-            semantic = rescale_semantic(logits, image_size, found.image_size)
-            merged = replace(found, panoptic=merge_panoptic(found, semantic, self.merge_limits))
-            results.append(merged.above(score_threshold) if score_threshold > needed else merged)
-        return results
+        sure = self.merge_limits.instance_score
+        needed = min(score_threshold, sure)
+        whole = super().finish(raw, sure if encoded else needed)
+        panoptic = merge_panoptic(whole, raw.semantic, self.merge_limits)
+        found = super().finish(raw, needed, encoded=True) if encoded else whole
+        return replace(found, panoptic=panoptic).above(score_threshold)
 
     def _losses(
         self,
