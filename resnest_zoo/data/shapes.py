@@ -24,16 +24,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resnest_zoo.categories import Categories
+from resnest_zoo.categories import SHAPES_PANOPTIC
 from resnest_zoo.data.shapes_drawing import STUFF, THINGS, Array, Drawing, compose
 from resnest_zoo.errors import ConfigError, DataError
 
-# With gaps, as COCO's ids have them: code that takes ids for classes fails here too.
-CATEGORIES = Categories(THINGS, (1, 2, 4, 5, 7, 9), ("things", *STUFF), (0, 101, 102, 104, 107))
+CATEGORIES = SHAPES_PANOPTIC
+SPLITS = {"train": (0, 4000), "val": (1, 500)}
+"""Seed and number of pictures of the splits that the packaged models were trained and measured on."""
+
 IGNORED = 255
 """Value of `Scene.semantic` at pixels of no segment."""
 
-_VERSION = "1"  # of the pictures: another drawing under the same seed is another version
+VERSION = "1"  # of the pictures: another drawing under the same seed is another version
 _SIDES = 128, 192  # pixels, where no size is given
 _SIDE_LIMITS = 64, 4096
 _MIN_STUFF = 0.01  # of a picture: what is left of a smaller region belongs to no segment
@@ -261,7 +263,7 @@ def _write_files(folder: Path, split: str, count: int, seed: int, options: dict[
     head = {
         "info": {
             "description": "Shapes, drawn by resnest_zoo.data.shapes",
-            "version": _VERSION,
+            "version": VERSION,
             "split": split,
             "seed": int(seed),
             **options,

@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from resnest_zoo.categories import SHAPES_PANOPTIC
+
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Window = tuple[slice, slice]
 
-THINGS = ("circle", "square", "triangle", "star", "ring", "cross")
-STUFF = ("sky", "grass", "water", "brick")
+THINGS = SHAPES_PANOPTIC.things
+STUFF = SHAPES_PANOPTIC.stuff[1:]
 
 MIN_VISIBLE = 0.25  # of its pixels: a shape hidden further could not be told from another
 _MIN_PIXELS = 20  # visible of a shape
