@@ -211,7 +211,7 @@ def expected_range(
     unseen = (population - size) / (population - 1)  # the variance of sampling without replacement
     spread = float(np.nanstd(_weighted_ap(run.evalImgs, resampled))) * unseen**0.5
     reach = NormalDist().inv_cdf((1 + level) / 2) * spread
-    low = ap - (1 - size / population) * (ap - harsh_ap) - reach
+    low = ap - (1 - size / population) * max(ap - harsh_ap, 0.0) - reach
     return max(low, 0.0), min(ap + reach, 1.0)
 
 
@@ -237,19 +237,21 @@ def _weighted_ap(cells: Iterable[Any], weights: Array, *, vouching: bool = True)
             objects[cell["image_id"] - 1] = np.count_nonzero(np.logical_not(cell["gtIgnore"]))
         drawn = weights @ objects
         if objects.any():
-            total += np.where(drawn > 0, _category_ap(own, weights, drawn, vouching), 0)
+            total += _category_ap(own, weights, drawn, vouching)
             counted += drawn > 0
     with np.errstate(invalid="ignore"):
         return np.asarray(total / counted)
 
 
 def _category_ap(cells: list[Any], weights: Array, objects: Array, vouching: bool) -> Array:
-    """AP of one category, (W,); `objects` (W,) is how many it has, 0 where the result has no meaning."""
-    cells = sorted(cells, key=lambda cell: cell["image_id"])  # among equal scores the earlier image
+    """AP of one category, (W,), from its cells by rising image.
+
+    `objects` (W,) is how many it has; where it has none the result is 0.
+    """
     scores = np.concatenate([cell["dtScores"] for cell in cells])
     if not len(scores):
         return np.zeros(len(weights))
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores, kind="stable")  # of equal scores the earlier image's comes first
     images = np.concatenate([np.full(len(cell["dtScores"]), cell["image_id"] - 1) for cell in cells])
     copies = weights[:, images[order]]  # (W, D)
     matched, ignored = (

@@ -52,6 +52,33 @@ def test_the_range_is_that_of_images_drawn_one_by_one(
     assert (low, high) == pytest.approx((ap - (1 - 12 / 60) * (ap - harsh) - reach, ap + reach), abs=1e-12)
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_the_spread_heeds_crowds_and_equal_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden: bool
+) -> None:
+    """Scores are equal in different images only: copies of one image may stand in any order otherwise."""
+    if hidden:
+        hide_hotcoco(monkeypatch)
+    build = scattered(20, seed=12, categories=2)
+    for annotation in build.truth["annotations"][::3]:
+        annotation["iscrowd"] = 1
+    rounded = {(row["image_id"], row["category_id"], round(row["score"], 1)): row for row in build.rows}
+    build.rows = [{**row, "score": score} for (_, _, score), row in rounded.items()]
+    aps = []
+    for times in np.random.default_rng(4).multinomial(20, np.full(20, 1 / 20), size=6).tolist():
+        part = Builder()
+        part.truth, rows = copied(build, times)
+        aps.append(evaluate_detections(part.write(tmp_path), rows, "bbox").ap)
+    path = build.write(tmp_path)
+    ap = evaluate_detections(path, build.rows, "bbox").ap
+    _, high = expected_range(
+        path, build.rows, "bbox", range(20), draws=6, population=10**9, seed=4, level=0.9
+    )
+    assert ap is not None
+    assert high == pytest.approx(ap + 1.6448536269514722 * np.std(aps), abs=1e-8)
+    assert np.std(aps) > 0.01
+
+
 def test_the_range_holds_the_ap_narrows_and_collapses(tmp_path: Path) -> None:
     build = scattered(200, seed=7)
     truth = load_truth(build.write(tmp_path))

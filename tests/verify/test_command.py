@@ -124,6 +124,13 @@ def test_the_document_alone_is_printed_for_json_to_stdout(verify: Verify, capsys
 
 
 @pytest.mark.usefixtures("mirror")
+def test_models_come_in_the_order_they_are_named_each_once(verify: Verify) -> None:
+    report = verify("tiny_panoptic", "TINY-mask", "tiny_*", "--level", "bytes")
+    names = [model["name"] for model in report.document["models"]]
+    assert names == ["tiny_panoptic", "tiny_mask", "tiny_detection", "tiny_cascade"]
+
+
+@pytest.mark.usefixtures("mirror")
 def test_levels_come_in_their_order_however_they_are_named(verify: Verify) -> None:
     report = verify("tiny_mask", "--level", "load", "--level", "bytes", "--level", "load")
     assert report.document["levels"] == ["bytes", "load"]

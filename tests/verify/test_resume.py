@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from benchmarks.verify import coco as coco_level
 from benchmarks.verify import grading
 from resnest_zoo.models.rcnn import PanopticFPN
 from resnest_zoo.registry import Reported, info
@@ -130,13 +132,19 @@ def test_other_conditions_have_another_folder(
     del content["annotations"][-1]
     edited = _with_annotations(coco, tmp_path, content)
     verify(*options[:4], edited, *options[5:])
+    monkeypatch.setattr(coco_level, "_SEED", 1)  # other pictures, as many
+    verify(*options[:4], edited, *options[5:])
     found = folders(tmp_path, "tiny_detection")
-    assert len(found) == 6
+    assert len(found) == 7
     conditions = [json.loads((folder / "conditions.json").read_text()) for folder in found]
-    assert [c["batch_size"] for c in conditions] == [1, 2, 1, 1, 1, 1]
-    assert [c["dtype"] for c in conditions] == ["float32", "float32", "float64"] + 3 * ["float32"]
+    assert [c["batch_size"] for c in conditions] == [1, 2, 1, 1, 1, 1, 1]
+    assert [c["dtype"] for c in conditions] == ["float32", "float32", "float64"] + 4 * ["float32"]
     assert len({c["annotations"] for c in conditions}) == 2
-    assert len({folder.name.rpartition("-")[0] for folder in found}) == 6
+    assert len({folder.name.rpartition("-")[0] for folder in found}) == 7
+    # In float64 scores have more digits than float32 holds.
+    for folder, dtype in zip(found, (c["dtype"] for c in conditions), strict=True):
+        scores = [row["score"] for row in json.loads((folder / "detections.json").read_text())]
+        assert all(score == float(np.float32(score)) for score in scores) == (dtype == "float32")
 
 
 def _with_annotations(coco: Path, tmp_path: Path, content: object) -> Path:
