@@ -6,6 +6,7 @@ A golden file `NAME[.WORD].npz` says its own conditions, so any folder of such f
     out_size            the size results are asked for
     opts                JSON list KEY, VALUE, … of config overrides, where there are any
     min_sizes, max_size present when the file holds test-time augmentation
+    sizes               present when it holds a training step (see `golden_training`)
 
 and holds what it checks: `feature_p2` … (`samples` of each level), `proposals`, `objectness`, `boxes`,
 `scores`, `classes`, `mask_area`, `mask_bits` with `mask_shape`, `sem_seg`, `panoptic_seg`, `segments`.
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks import golden_training
 from resnest_zoo.config import load_config
 from resnest_zoo.errors import UnknownModelError
 from resnest_zoo.inference.tta import TTA
@@ -36,6 +38,7 @@ Array = np.ndarray[Any, Any]
 
 # Largest difference of each kind between two correct implementations. Features and logits are relative to
 # the larger of the value and its map's standard deviation, boxes in pixels, masks in pixels of each mask.
+# Losses are relative to the value, norms of gradients to the value or to `_SMALL_NORM`.
 TOLERANCES = {
     "float64": {
         "features": 1e-6,
@@ -50,6 +53,8 @@ TOLERANCES = {
         "panoptic_seg": 0,
         "segments": 0,
         "segment_area": 0,
+        "losses": 1e-6,
+        "gradients": 1e-5,
     },
     # On the CPU. About ten times the largest difference seen in all goldens: rounding, 1.2e-7, grows
     # through the layers to 2e-6 of a feature; a box of 300 pixels moves by 1e-4 of one.
@@ -66,11 +71,18 @@ TOLERANCES = {
         "panoptic_seg": 4,
         "segments": 0,
         "segment_area": 4,
+        "losses": 1e-5,
+        "gradients": 1e-3,
     },
 }
 
+# A bias in front of a batch norm has no gradient but what rounding makes of it: below 1e-9 in float64.
+_SMALL_NORM = 1e-4
+
 # Of these only the first rows are stored.
 _FIRST_ROWS = ("proposals", "objectness", "mask_bits")
+
+_KINDS = (("feature_", "features"), ("loss/", "losses"), ("grad/", "gradients"))
 
 _GAINS = (
     ("conv2_offset", 1.0),
@@ -161,16 +173,20 @@ def check(path: Path, dtype: torch.dtype = torch.float64, device: str = "cpu") -
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         golden = {key: stored[key] for key in stored.files}
     opts = json.loads(str(golden["opts"])) if "opts" in golden else []
+    opts += golden_training.OPTS if "sizes" in golden else ()
     # Measured, not documented: with these weights the differences are 1e-14, with the others 1e-7.
     weights = torch.float64 if "min_sizes" in golden else torch.float32
     model = filled_model(path.name.partition(".")[0], opts, weights).to(device, dtype)
-    picture = torch.from_numpy(image(*golden["size"].tolist(), int(golden["seed"])))
-    # The stored picture is in the model's order; callers hand in RGB.
-    rgb = picture.flip(0) if model.preprocessing.channel_order == "BGR" else picture
-    if "min_sizes" in golden:
-        got = _instances(TTA(model, golden["min_sizes"].tolist(), int(golden["max_size"]))([rgb])[0])
+    sizes = golden["sizes"].tolist() if "sizes" in golden else [golden["size"].tolist()]
+    pictures = [torch.from_numpy(image(*size, int(golden["seed"]) + k)) for k, size in enumerate(sizes)]
+    # The stored pictures are in the model's order; callers hand in RGB.
+    rgb = [p.flip(0) if model.preprocessing.channel_order == "BGR" else p for p in pictures]
+    if "sizes" in golden:
+        got = golden_training.run(model, rgb)
+    elif "min_sizes" in golden:
+        got = _instances(TTA(model, golden["min_sizes"].tolist(), int(golden["max_size"]))(rgb)[0])
     else:
-        got = _run(model, rgb, golden)
+        got = _run(model, rgb[0], golden)
     return _compare(path, golden, got, str(dtype).removeprefix("torch."))
 
 
@@ -233,8 +249,10 @@ def _compare(path: Path, golden: dict[str, Array], got: dict[str, Array], dtype:
     stored = _comparable(golden)
     if dtype != "float64":
         got = _in_stored_order(got, stored)
+    if "sizes" in golden:  # of an inference only samples are stored, of a training step everything
+        outcome.failures += [f"{key}: the reference has none" for key in sorted(got.keys() - stored.keys())]
     for key in stored:
-        kind = "features" if key.startswith("feature_") else key
+        kind = next((kind for prefix, kind in _KINDS if key.startswith(prefix)), key)
         if key not in got:
             outcome.failures.append(f"{key}: stored, but the model has no such output")
             continue
@@ -254,7 +272,7 @@ def _compare(path: Path, golden: dict[str, Array], got: dict[str, Array], dtype:
 
 def _comparable(golden: dict[str, Array]) -> dict[str, Array]:
     """The stored outputs in the form `_run` and `_instances` give them."""
-    conditions = ("size", "out_size", "seed", "opts", "min_sizes", "max_size", "mask_shape")
+    conditions = ("size", "sizes", "out_size", "seed", "opts", "min_sizes", "max_size", "mask_shape")
     stored = {key: value for key, value in golden.items() if key not in conditions}
     if "mask_bits" in stored:
         shape = golden["mask_shape"]
@@ -301,6 +319,8 @@ def _difference(kind: str, a: Array, b: Array) -> float:
         return 0.0
     if kind in ("features", "objectness"):
         return float(np.max(np.abs(a - b) / np.maximum(np.abs(b), b.std())))
+    if kind in ("losses", "gradients"):
+        return float(np.abs(a - b) / np.maximum(np.abs(b), _SMALL_NORM if kind == "gradients" else 0.0))
     if kind == "mask_bits":
         return float((a != b).sum(axis=(1, 2)).max())
     if kind in ("classes", "sem_seg", "panoptic_seg"):

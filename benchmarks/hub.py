@@ -8,95 +8,31 @@
     warm fetch    `fetch` of a file that is there, seconds
     list          `resnest-zoo list` against `python -c pass`
 
-Both sides of a row take turns within one run; a ratio is that of two neighbours, and the table shows the
-median of the ratios, the worst tenth, and each side's own times. The server is a process of its own that
-hands the file to the kernel (`os.sendfile`), so that it is not what is measured.
+How times and ratios are taken: `benchmarks/ratios.py`. The server is a process of its own that hands the file
+to the kernel (`os.sendfile`), so that it is not what is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.ratios import Row, add_options, report, turns
 from resnest_zoo.hub import Artifact, fetch, find_fault
 from resnest_zoo.hub.pins import Pin, now, write_pin
 
 _PINS = 26  # entries of the zoo
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison.
-
-    Attributes:
-        ours: seconds of each round.
-        theirs: likewise; None compares with a number of seconds alone.
-        floor: the ratio that must be reached: how many times as fast as theirs, or the seconds allowed.
-    """
-
-    name: str
-    ours: list[float]
-    theirs: list[float] | None
-    floor: float
-
-    @property
-    def ratios(self) -> list[float]:
-        """How many times as fast, each round."""
-        pairs = zip(self.ours, self.theirs or [], strict=True)
-        return [theirs / ours for ours, theirs in pairs]
-
-    @property
-    def passed(self) -> bool:
-        if self.theirs is None:
-            return statistics.median(self.ours) <= self.floor
-        return statistics.median(self.ratios) >= self.floor
-
-    def line(self) -> str:
-        cells = [f"{self.name:<14}", _times(self.ours), _times(self.theirs) if self.theirs else " " * 19]
-        if self.theirs is None:
-            cells.append(f"{'':>15}{'≤ ' + _seconds(self.floor):>10}")
-        else:
-            low = _percentile(self.ratios, 0.1)
-            cells.append(f"{statistics.median(self.ratios):7.2f} {low:7.2f}{'≥ ' + f'{self.floor:.2f}':>10}")
-        return "  ".join([*cells, "met" if self.passed else "MISSED"])
-
-
-def _percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-
-def _seconds(value: float) -> str:
-    return f"{1000 * value:.3g} ms"
-
-
-def _times(values: list[float]) -> str:
-    return f"{_seconds(statistics.median(values)):>9} {_seconds(_percentile(values, 0.9)):>9}"
-
-
-def _turns(rounds: int, ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[list[float], ...]:
-    """Seconds of both, in turns; the first round warms up and does not count."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds + 1):
-        for seconds, act in zip(times, (ours, theirs), strict=True):
-            start = time.perf_counter()
-            act()
-            seconds.append(time.perf_counter() - start)
-    return times[0][1:], times[1][1:]
 
 
 def serve(path: Path) -> None:
@@ -145,7 +81,7 @@ def measure_download(folder: Path, size: int, rounds: int) -> Row:
 
     with _serving(source) as url:
         artifact = Artifact("model.pth", (url,), sha256=artifact_hash, size=size)
-        row = Row("download", *_turns(rounds, ours, theirs), 0.8)
+        row = Row("download", *turns(rounds, ours, theirs), 0.8)
     source.unlink()
     copy.unlink()
     return row
@@ -170,7 +106,7 @@ def measure_verification(folder: Path, size: int, rounds: int) -> Row:
         command = ["xargs", "-0", "-n", "1", "-P", str(jobs), "sha256sum"]
         subprocess.run(command, input=names, text=True, check=True, stdout=subprocess.DEVNULL)
 
-    return Row("verification", *_turns(rounds, ours, theirs), 0.9)
+    return Row("verification", *turns(rounds, ours, theirs), 0.9)
 
 
 def measure_warm_fetch(folder: Path, rounds: int) -> Row:
@@ -182,7 +118,7 @@ def measure_warm_fetch(folder: Path, rounds: int) -> Row:
     (folder / "warm.pth").write_bytes(body)
     artifact = Artifact("warm.pth", sha256_prefix=hashlib.sha256(body).hexdigest()[:8])
     fetch(artifact, file=folder / "warm.pth")
-    times, _ = _turns(100 * rounds, lambda: fetch(artifact), lambda: None)
+    times, _ = turns(100 * rounds, lambda: fetch(artifact), lambda: None)
     return Row("warm fetch", times, None, 0.001)
 
 
@@ -195,16 +131,14 @@ def measure_list(folder: Path, rounds: int) -> Row:
         command = [sys.executable, *arguments]
         return lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
 
-    pair = _turns(2 * rounds, run("-m", "resnest_zoo", "list"), run("-c", "pass"))
+    pair = turns(2 * rounds, run("-m", "resnest_zoo", "list"), run("-c", "pass"))
     return Row("list", *pair, 1 / 5)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--size", type=int, default=400, metavar="MB", help="of the file; default 400")
-    parser.add_argument("--rounds", type=int, default=9, help="default 9")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if a floor is missed")
-    parser.add_argument("--json", action="store_true", help="print the times as JSON")
+    add_options(parser)
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -224,12 +158,7 @@ def main() -> int:
             measure_warm_fetch(folder, args.rounds),
             measure_list(folder, args.rounds),
         ]
-    if args.json:
-        print(json.dumps([vars(row) for row in rows]))
-    else:
-        print(f"{'':<14}  {'ours':>9} {'p90':>9}  {'theirs':>9} {'p90':>9}    ratio     p10     floor")
-        print("\n".join(row.line() for row in rows))
-    return int(args.check and not all(row.passed for row in rows))
+    return report(rows, args)
 
 
 if __name__ == "__main__":

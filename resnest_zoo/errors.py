@@ -7,6 +7,7 @@
     ├── DownloadError            (OSError)       no source delivered a file
     │   └── IntegrityError                       a file's bytes are not the expected ones
     ├── CheckpointError          (ValueError)    a checkpoint is unreadable, unsafe or of another model
+    ├── DataError                (ValueError)    a data set or one of its annotation files is wrong
     ├── ImageError               (ValueError)    an input picture cannot be used
     ├── ShapeError               (ValueError)    a tensor has the wrong shape or dtype
     └── TrainingError            (RuntimeError)  training cannot go on
@@ -54,6 +55,10 @@ class CheckpointError(ZooError, ValueError):
     def __init__(self, message: str, clashes: Mapping[str, tuple[int, ...]] | None = None) -> None:
         super().__init__(message)
         self.clashes = clashes or {}
+
+
+class DataError(ZooError, ValueError):
+    """A data set or one of its annotation files is wrong. The message lists every problem found."""
 
 
 class ImageError(ZooError, ValueError):

@@ -1,13 +1,15 @@
 """Data that crosses rooms: batches of pictures, proposals, raw detections, and results.
 
-Legend: N images or instances, R proposals, M mask side, H and W picture height and width.
+Legend: N images or instances, R proposals, G targets, K classes, M mask side, H and W height and width.
 Boxes are float (·, 4) xyxy in absolute pixels; a size is (height, width).
 What holds tensors is equal to itself alone (`eq=False`): a comparison of tensors has no single answer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +17,8 @@ from torch import Tensor
 from resnest_zoo.categories import Categories
 
 SizeHW = tuple[int, int]
+# Of each instance its polygons, each flat: x0, y0, x1, y1, …
+Polygons = Sequence[Sequence[Sequence[float]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +32,36 @@ class ImageBatch:
 
     tensor: Tensor
     image_sizes: tuple[SizeHW, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What a training step should find in one picture, in pixels of the model's input.
+
+    Attributes:
+        boxes: (G, 4), none of them empty.
+        classes: (G,) int64 in 0 … K-1.
+        masks: for models with a mask head: each instance's polygons, or (G, H, W) bool.
+        semantic: for panoptic models: (H, W) int64, each pixel's semantic class or the value to ignore.
+    """
+
+    boxes: Tensor
+    classes: Tensor
+    masks: Polygons | Tensor | None = None
+    semantic: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def to(self, device: torch.device | str) -> Targets:
+        """The same targets with every tensor on `device`; polygons are no tensors."""
+        return replace(
+            self,
+            boxes=self.boxes.to(device),
+            classes=self.classes.to(device),
+            masks=self.masks.to(device) if isinstance(self.masks, Tensor) else self.masks,
+            semantic=None if self.semantic is None else self.semantic.to(device),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +96,34 @@ class Detections:
     classes: Tensor
     image_size: SizeHW
     mask_probs: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RawResult:
+    """All the network has to say about one picture, small enough to move to another device.
+
+    Attributes:
+        detections: in pixels of the model's input.
+        size: of the picture the result is for.
+        semantic: (H, W) int64 at `size`, the likeliest semantic class of each pixel; for panoptic models.
+    """
+
+    detections: Detections
+    size: SizeHW
+    semantic: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> RawResult:
+        """The same with every tensor on `device`."""
+        found, probs = self.detections, self.detections.mask_probs
+        moved = replace(
+            found,
+            boxes=found.boxes.to(device),
+            scores=found.scores.to(device),
+            classes=found.classes.to(device),
+            mask_probs=None if probs is None else probs.to(device),
+        )
+        semantic = None if self.semantic is None else self.semantic.to(device)
+        return replace(self, detections=moved, semantic=semantic)
 
 
 @dataclass(frozen=True)
@@ -112,6 +174,7 @@ class Instances:
         categories: names and category ids.
         masks: (N, H, W) bool, for models with a mask head.
         panoptic: for panoptic models.
+        rles: in place of `masks` where that was asked for, each in COCO's run-length encoding.
     """
 
     boxes: Tensor
@@ -121,6 +184,7 @@ class Instances:
     categories: Categories
     masks: Tensor | None = None
     panoptic: PanopticResult | None = None
+    rles: tuple[Mapping[str, Any], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -151,6 +215,7 @@ class Instances:
             scores=self.scores[:count].clone(),
             classes=self.classes[:count].clone(),
             masks=None if self.masks is None else self.masks[:count].clone(),
+            rles=None if self.rles is None else self.rles[:count],
             panoptic=panoptic,
         )
 

@@ -25,6 +25,7 @@ def test_every_error_is_a_zoo_error_and_stands_in_the_tree(error):
         (errors.DownloadError, OSError),
         (errors.IntegrityError, errors.DownloadError),
         (errors.CheckpointError, ValueError),
+        (errors.DataError, ValueError),
         (errors.ImageError, ValueError),
         (errors.ShapeError, ValueError),
     ],

@@ -53,6 +53,7 @@ _TASKS: dict[str, Task] = {
     "cascade": "instance segmentation",
     "panoptic": "panoptic segmentation",
 }
+_PARAMETERS = {"detection": 138_690, "mask": 129_640, "cascade": 179_734, "panoptic": 196_780}
 _MORE = {"detection": "", "mask": "", "cascade": _CASCADE, "panoptic": _PANOPTIC}
 
 
@@ -74,7 +75,7 @@ def write_tiny(kind: str, folder: Path) -> Entry:
         config=str(config),
         method="Faster R-CNN",
         backbone="ResNeSt-14",
-        parameters=150_000,
+        parameters=_PARAMETERS[kind],
         categories=COCO_PANOPTIC if kind == "panoptic" else COCO,
         reported=(Reported("COCO", "val2017", False, 1.5),),
     )

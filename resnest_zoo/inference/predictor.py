@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from resnest_zoo.data.pictures import Picture, read_picture
 from resnest_zoo.errors import ConfigError, ZooError
-from resnest_zoo.inference.pictures import Picture, read_picture
+from resnest_zoo.evaluation.panoptic import encode_ids
+from resnest_zoo.evaluation.results import detection_rows, segment_rows
 from resnest_zoo.inference.tta import TTA, check_model
 from resnest_zoo.inference.visualize import draw_instances, draw_panoptic
 from resnest_zoo.models import GeneralizedRCNN
@@ -45,25 +46,8 @@ class Prediction:
         return draw(picture, self.instances)
 
     def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
-        """The instances in COCO's result format.
-
-        Returns:
-            For each instance `image_id`, `category_id`, `bbox` as [x, y, width, height] in pixels, `score`,
-            and, where there are masks, `segmentation` as a compressed RLE.
-        """
-        found = self.instances
-        ids = found.categories.thing_ids
-        rows: list[dict[str, Any]] = []
-        for box, score, class_index in zip(
-            found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True
-        ):
-            x0, y0, x1, y1 = box
-            row = {"image_id": image_id, "category_id": ids[class_index], "bbox": [x0, y0, x1 - x0, y1 - y0]}
-            rows.append({**row, "score": score})
-        if found.masks is not None:
-            for row, mask in zip(rows, found.masks.numpy(), strict=True):
-                row["segmentation"] = _encode_mask(mask)
-        return rows
+        """The instances in COCO's result format; see `resnest_zoo.evaluation.results.detection_rows`."""
+        return detection_rows(self.instances, image_id)
 
     def to_coco_panoptic(self, image_id: int = 0) -> tuple[dict[str, Any], Image.Image]:
         """The panoptic result in COCO's format.
@@ -75,26 +59,13 @@ class Prediction:
         Raises:
             ZooError: the model is not panoptic, or it ran with test-time augmentation.
         """
-        found, categories = self.instances.panoptic, self.instances.categories
-        if found is None:
+        panoptic, categories = self.instances.panoptic, self.instances.categories
+        if panoptic is None:
             raise ZooError(
                 "this prediction has no panoptic result; use a panoptic model without augmentation"
             )
-        ids = found.segment_map.numpy()
-        pixels = np.stack([ids & 255, (ids >> 8) & 255, (ids >> 16) & 255], axis=2).astype(np.uint8)
-        segments = []
-        for segment in found.segments:
-            category_ids = categories.thing_ids if segment.is_thing else categories.stuff_ids
-            info = {"id": segment.id, "category_id": category_ids[segment.class_index], "area": segment.area}
-            segments.append({**info, "isthing": int(segment.is_thing)})
-        return {"image_id": image_id, "segments_info": segments}, Image.fromarray(pixels)
-
-
-def _encode_mask(mask: np.ndarray[Any, Any]) -> dict[str, Any]:
-    from pycocotools import mask as coco_mask
-
-    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+        annotation = {"image_id": image_id, "segments_info": segment_rows(panoptic, categories)}
+        return annotation, Image.fromarray(encode_ids(panoptic.segment_map.numpy()))
 
 
 class PicturePredictor:

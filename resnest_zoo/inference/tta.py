@@ -21,7 +21,7 @@ from resnest_zoo.errors import ConfigError
 from resnest_zoo.models.rcnn import GeneralizedRCNN
 from resnest_zoo.models.roi_heads import select_detections
 from resnest_zoo.ops.resize import resize_image, shortest_edge_size
-from resnest_zoo.structures import Detections, ImageBatch, Instances, SizeHW
+from resnest_zoo.structures import Detections, ImageBatch, Instances, RawResult, SizeHW
 
 # Any score of a view counts: the views have applied the model's own threshold already.
 _MERGE_SCORE_THRESH = 1e-8
@@ -102,15 +102,18 @@ class TTA:
         Detections below `score_threshold` are left out. Raises what the model itself raises about pictures
         and training mode.
         """
-        return [self._detect(image, score_threshold) for image in self.model.accept(images)]
+        checked = self.model.accept(images)
+        return [self.model.finish(self.run(image), score_threshold) for image in checked]
 
-    def _detect(self, image: Tensor, score_threshold: float) -> Instances:
+    @torch.no_grad()
+    def run(self, image: Tensor) -> RawResult:
+        """What all views of one RGB uint8 picture (3, H, W) say; `GeneralizedRCNN.finish` makes the result."""
         views = self._views(image)
         size = (image.shape[1], image.shape[2])
         merged = self._merge_boxes(views, size)
         if self.model.roi_heads.mask_head is not None:
             merged = replace(merged, mask_probs=self._mean_masks(views, merged))
-        return self.model.postprocess([merged], [size], score_threshold)[0]
+        return RawResult(merged, size)
 
     def _views(self, image: Tensor) -> list[_View]:
         size = (image.shape[1], image.shape[2])

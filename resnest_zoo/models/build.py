@@ -11,13 +11,15 @@ from resnest_zoo.models.anchors import AnchorGenerator
 from resnest_zoo.models.cascade import CascadeROIHeads
 from resnest_zoo.models.fpn import FPN
 from resnest_zoo.models.mask_head import MaskHead
+from resnest_zoo.models.matching import Matcher, ProposalSampling, Sampler
 from resnest_zoo.models.panoptic import MergeLimits
 from resnest_zoo.models.preprocess import Preprocessing
 from resnest_zoo.models.rcnn import GeneralizedRCNN, PanopticFPN, SemanticBranch
 from resnest_zoo.models.resnet import BLOCKS_PER_STAGE, BlockStyle, DeepStem, ResNet, Stem, make_stage
 from resnest_zoo.models.roi_heads import BoxHead, BoxPredictor, DetectionLimits, ROIHeads, ROIPooler
-from resnest_zoo.models.rpn import RPN, ProposalLimits, RPNHead
+from resnest_zoo.models.rpn import RPN, ProposalLimits, RPNHead, RPNTraining
 from resnest_zoo.models.semantic import SemSegFPNHead
+from resnest_zoo.ops.boxes import Weights4
 
 
 def build_model(cfg: Config, categories: Categories | None = None) -> GeneralizedRCNN:
@@ -127,33 +129,51 @@ def _build_rpn(cfg: Config, backbone: FPN) -> RPN:
         tuple(backbone.out_strides[name] for name in c.in_features),
         cfg.model.anchor_generator.offset,
     )
-    limits = ProposalLimits(
-        c.pre_nms_topk_test, c.post_nms_topk_test, c.nms_thresh, cfg.model.proposal_generator.min_size
+    min_side = cfg.model.proposal_generator.min_size
+    limits = ProposalLimits(c.pre_nms_topk_test, c.post_nms_topk_test, c.nms_thresh, min_side)
+    in_training = RPNTraining(
+        ProposalLimits(c.pre_nms_topk_train, c.post_nms_topk_train, c.nms_thresh, min_side),
+        Matcher(c.iou_thresholds, c.iou_labels, low_quality=True),
+        Sampler(c.batch_size_per_image, c.positive_fraction),
+        c.smooth_l1_beta,
+        c.loss_weight,
+        c.loss_weight * c.bbox_reg_loss_weight,
     )
     head = RPNHead(backbone.out_channels, anchors.num_anchors)
-    return RPN(c.in_features, anchors, head, limits, c.bbox_reg_weights)
+    return RPN(c.in_features, anchors, head, limits, c.bbox_reg_weights, in_training)
 
 
 def _build_roi_heads(cfg: Config, backbone: FPN) -> ROIHeads:
-    c = cfg.model.roi_heads
+    c, box = cfg.model.roi_heads, cfg.model.roi_box_head
     cascade = c.name == "CascadeROIHeads"
+    weights_of_stages: tuple[Weights4, ...] = (box.bbox_reg_weights,)
+    matchers: tuple[Matcher, ...] = (Matcher(c.iou_thresholds, c.iou_labels),)
     if cascade:
-        stages = cfg.model.roi_box_cascade_head.bbox_reg_weights
-    else:
-        stages = (cfg.model.roi_box_head.bbox_reg_weights,)
+        weights_of_stages = cfg.model.roi_box_cascade_head.bbox_reg_weights
+        matchers = tuple(Matcher((iou,), (0, 1)) for iou in cfg.model.roi_box_cascade_head.ious)
     heads, predictors = [], []
-    for weights in stages:
+    for weights in weights_of_stages:
         head = _build_box_head(cfg, backbone)
         heads.append(head)
-        agnostic = cfg.model.roi_box_head.cls_agnostic_bbox_reg
-        predictors.append(BoxPredictor(head.out_features, c.num_classes, agnostic, weights))
-    box = cfg.model.roi_box_head
+        predictors.append(
+            BoxPredictor(
+                head.out_features,
+                c.num_classes,
+                box.cls_agnostic_bbox_reg,
+                weights,
+                box.smooth_l1_beta,
+                box.bbox_reg_loss_weight,
+            )
+        )
     pooler = _build_pooler(cfg, backbone, box.pooler_resolution, box.pooler_sampling_ratio)
     limits = DetectionLimits(c.score_thresh_test, c.nms_thresh_test, cfg.test.detections_per_image)
+    sampler = Sampler(c.batch_size_per_image, c.positive_fraction)
+    sampling = ProposalSampling(matchers, sampler, c.proposal_append_gt)
     mask = _build_mask_branch(cfg, backbone) if cfg.model.mask_on else None
     if cascade:
-        return CascadeROIHeads(pooler, nn.ModuleList(heads), nn.ModuleList(predictors), limits, mask)
-    return ROIHeads(pooler, heads[0], predictors[0], limits, mask)
+        lists = nn.ModuleList(heads), nn.ModuleList(predictors)
+        return CascadeROIHeads(pooler, *lists, limits, sampling, mask)
+    return ROIHeads(pooler, heads[0], predictors[0], limits, sampling, mask)
 
 
 def _build_box_head(cfg: Config, backbone: FPN) -> BoxHead:
@@ -201,4 +221,6 @@ def _build_semantic(cfg: Config, backbone: FPN) -> SemanticBranch:
     limits = MergeLimits(
         combine.overlap_thresh, combine.stuff_area_limit, combine.instances_confidence_thresh
     )
-    return SemanticBranch(head, limits)
+    return SemanticBranch(
+        head, limits, c.ignore_value, c.loss_weight, cfg.model.panoptic_fpn.instance_loss_weight
+    )

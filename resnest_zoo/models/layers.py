@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d as _DeformConv2d
 from torchvision.ops import FrozenBatchNorm2d
 
+
+class SyncableBatchNorm2d(nn.BatchNorm2d):
+    """A batch norm that `synchronize_norms` lets see the batches of all processes."""
+
+
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "BN": nn.BatchNorm2d,
-    # The same arithmetic and keys on one process; a distributed trainer converts.
-    "SyncBN": nn.BatchNorm2d,
+    "SyncBN": SyncableBatchNorm2d,
     "FrozenBN": FrozenBatchNorm2d,
     "GN": lambda channels: nn.GroupNorm(32, channels),
 }
@@ -98,6 +103,23 @@ class DeformConv2d(_DeformConv2d):  # type: ignore[misc]  # torchvision has no t
         return x if self.norm is None else self.norm(x)
 
 
+def synchronize_norms(module: nn.Module) -> nn.Module:
+    """Make the norms that a config calls "SyncBN" share their statistics among processes.
+
+    For training on several accelerators, before the model is wrapped: PyTorch has no such norm for the CPU.
+    Keys and values stay; norms called "BN" and frozen ones, too. Modules inside `module` change in place.
+
+    Returns:
+        `module`, or its replacement where it is such a norm itself.
+    """
+    if isinstance(module, SyncableBatchNorm2d):
+        synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return synced
+    for name, child in module.named_children():
+        setattr(module, name, synchronize_norms(child))
+    return module
+
+
 def freeze(module: nn.Module) -> nn.Module:
     """Stop `module` from training and turn its batch norms into frozen ones, in place where possible.
 
@@ -145,3 +167,8 @@ def _zero_bias_(module: nn.Module) -> None:
 def conv_relu(conv: nn.Module, x: Tensor) -> Tensor:
     """Convolution, its norm, ReLU."""
     return F.relu_(conv(x))
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` itself, or in float32 where it comes from mixed precision: sums of losses need the bits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

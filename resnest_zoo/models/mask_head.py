@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnest_zoo.models.layers import Conv2d, conv_relu, init_msra_, init_normal_
+from resnest_zoo.models.layers import Conv2d, at_least_float32, conv_relu, init_msra_, init_normal_
 
 
 class MaskHead(nn.Module):
@@ -42,6 +42,22 @@ class MaskHead(nn.Module):
 
     def forward(self, x: Tensor, classes: Tensor) -> Tensor:
         """Probabilities of each box's own class: (R, C, S, S) and (R,) to (R, M, M)."""
-        logits = self.logits(x)
+        return self._own_class(self.logits(x), classes).sigmoid()
+
+    def loss(self, x: Tensor, classes: Tensor, masks: Tensor) -> Tensor:
+        """Mean binary cross-entropy of each box's own class; 0, with a gradient, for no boxes.
+
+        Args:
+            x: (R, C, S, S), pooled from boxes of the foreground.
+            classes: (R,) int64.
+            masks: (R, M, M) bool.
+
+        Source: Mask R-CNN, section 3; detectron2, `mask_rcnn_loss`.
+        """
+        logits = at_least_float32(self._own_class(self.logits(x), classes))
+        total = F.binary_cross_entropy_with_logits(logits, masks.to(logits.dtype), reduction="sum")
+        return total / max(logits.numel(), 1)
+
+    def _own_class(self, logits: Tensor, classes: Tensor) -> Tensor:
         at = torch.zeros_like(classes) if self.class_agnostic else classes
-        return logits[torch.arange(len(at), device=at.device), at].sigmoid()
+        return logits[torch.arange(len(at), device=at.device), at]  # (R, M, M)

@@ -10,15 +10,22 @@ from torchvision.ops import clip_boxes_to_image
 from resnest_zoo.categories import Categories
 from resnest_zoo.ops.boxes import nonempty
 from resnest_zoo.ops.masks import paste_masks
+from resnest_zoo.ops.rle import encode_pasted_masks
 from resnest_zoo.structures import Detections, Instances, SizeHW
 
 
 def rescale_detections(
-    detections: Detections, size: SizeHW, categories: Categories, score_threshold: float = 0.0
+    detections: Detections,
+    size: SizeHW,
+    categories: Categories,
+    score_threshold: float = 0.0,
+    *,
+    encoded: bool = False,
 ) -> Instances:
     """Scale boxes from the model's input to a picture of `size`, drop empty and weak ones, paste the masks.
 
-    The threshold acts here because a pasted mask takes H * W bytes of the picture.
+    The threshold acts here because a pasted mask takes H * W bytes of the picture; `encoded` gives run
+    lengths instead, without ever pasting them.
 
     Source: detectron2, `detector_postprocess`.
     """
@@ -27,14 +34,15 @@ def rescale_detections(
     boxes = clip_boxes_to_image(boxes, size)
     keep = nonempty(boxes) & (detections.scores >= score_threshold)
     boxes = boxes[keep]
-    probs = detections.mask_probs
+    probs = None if detections.mask_probs is None else detections.mask_probs[keep]
     return Instances(
         boxes=boxes,
         scores=detections.scores[keep],
         classes=detections.classes[keep],
         image_size=size,
         categories=categories,
-        masks=None if probs is None else paste_masks(probs[keep], boxes, size),
+        masks=None if probs is None or encoded else paste_masks(probs, boxes, size),
+        rles=tuple(encode_pasted_masks(probs, boxes, size)) if probs is not None and encoded else None,
     )
 
 

@@ -39,13 +39,16 @@ class Preprocessing:
 
     def resize(self, image: Tensor) -> Tensor:
         """An RGB uint8 picture (3, H, W) in the size the model works at."""
-        size = shortest_edge_size((image.shape[1], image.shape[2]), self.min_size, self.max_size)
-        return resize_image(image, size)
+        return resize_image(image, self.input_size((image.shape[1], image.shape[2])))
 
-    def padded_size(self, image: Tensor) -> SizeHW:
+    def input_size(self, size: SizeHW) -> SizeHW:
+        """The size that a picture of `size` is resized to."""
+        return shortest_edge_size(size, self.min_size, self.max_size)
+
+    def padded_size(self, input_size: SizeHW) -> SizeHW:
         """The size a resized picture is padded to: the next multiples, whatever else is in its batch."""
         d = self.size_divisibility
-        return -(-image.shape[1] // d) * d, -(-image.shape[2] // d) * d
+        return -(-input_size[0] // d) * d, -(-input_size[1] // d) * d
 
     def batch(self, images: list[Tensor], like: Tensor) -> ImageBatch:
         """Normalise resized RGB uint8 pictures and zero-pad them to the largest `padded_size` among them.
@@ -54,7 +57,8 @@ class Preprocessing:
             images: (3, H, W) uint8 each.
             like: a parameter of the model: its device and dtype are the batch's.
         """
-        height, width = (max(sides) for sides in zip(*map(self.padded_size, images), strict=True))
+        sizes = [(image.shape[1], image.shape[2]) for image in images]
+        height, width = (max(sides) for sides in zip(*map(self.padded_size, sizes), strict=True))
         # The models were trained with constants rounded to float32; a float64 run keeps to these.
         mean = torch.tensor(self.pixel_mean).to(like)[:, None, None]
         std = torch.tensor(self.pixel_std).to(like)[:, None, None]
@@ -63,7 +67,7 @@ class Preprocessing:
             pixels = image.to(like.device).to(like.dtype)
             pixels = pixels.flip(0) if self.channel_order == "BGR" else pixels
             row[:, : image.shape[1], : image.shape[2]] = (pixels - mean) / std
-        return ImageBatch(tensor, tuple((i.shape[1], i.shape[2]) for i in images))
+        return ImageBatch(tensor, tuple(sizes))
 
 
 def check_image(image: object, index: int) -> Tensor:

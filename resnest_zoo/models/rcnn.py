@@ -21,7 +21,8 @@ from resnest_zoo.models.preprocess import Preprocessing, check_image
 from resnest_zoo.models.roi_heads import ROIHeads
 from resnest_zoo.models.rpn import RPN
 from resnest_zoo.models.semantic import SemSegFPNHead
-from resnest_zoo.structures import Detections, ImageBatch, Instances, SizeHW
+from resnest_zoo.models.targets import prepare_targets, stack_semantic
+from resnest_zoo.structures import Detections, ImageBatch, Instances, RawResult, SizeHW, Targets
 
 
 class GeneralizedRCNN(nn.Module):
@@ -34,6 +35,7 @@ class GeneralizedRCNN(nn.Module):
     """
 
     config: Config | None = None
+    instance_loss_weight = 1.0  # of the second stage's losses
 
     def __init__(
         self,
@@ -69,33 +71,86 @@ class GeneralizedRCNN(nn.Module):
     def _parameter(self) -> Tensor:
         return next(self.parameters())
 
-    @torch.no_grad()  # `inference_mode` would give tensors that no caller may edit or differentiate
     def forward(
         self,
         images: Sequence[Tensor],
+        targets: Sequence[Targets] | None = None,
         *,
         output_sizes: Sequence[SizeHW] | None = None,
         score_threshold: float = 0.0,
-    ) -> list[Instances]:
-        """Detect objects.
+        generator: torch.Generator | None = None,
+    ) -> list[Instances] | dict[str, Tensor]:
+        """Detect objects; in training mode, given targets, compute the losses of one step.
 
         Pictures that are padded to the same size run together. Beyond rounding, a picture's result never
-        depends on what else is in the list.
+        depends on what else is in the list. In training, pictures are augmented and resized already, and
+        all are padded to one size.
 
         Args:
             images: RGB uint8 (3, H, W), any sizes and any device.
+            targets: of each picture, in its pixels; in training mode only.
             output_sizes: (height, width) of each result; a picture's own size by default.
             score_threshold: leave weaker detections out, as `Instances.above` does, but before their masks
                 take the memory of H * W bytes each.
+            generator: of the random choices of training.
 
         Returns:
-            One result for each picture, in its pixels and on the model's device.
+            One result for each picture, in its pixels and on the model's device; in training mode what
+            `losses` returns.
 
         Raises:
             ImageError: a picture is not an RGB uint8 tensor (3, H, W).
-            ShapeError: pictures and `output_sizes` differ in number.
-            ZooError: the model is in training mode.
+            ShapeError: pictures and `output_sizes` or `targets` differ in number; what `losses` raises.
+            ZooError: training mode without targets or the other way round; what else `losses` raises.
         """
+        if targets is None:
+            return self._results(images, output_sizes, score_threshold)
+        if not self.training:
+            raise ZooError(
+                "targets are for training, and the model is in evaluation mode; call model.train()"
+            )
+        if not (checked := _check_images(images)):
+            raise ShapeError("a training step needs at least one image, got none")
+        return self.losses(self.preprocessing.batch(checked, self._parameter), targets, generator)
+
+    def losses(
+        self, batch: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """The losses of one training step; their sum is what training minimises.
+
+        Args:
+            batch: prepared pictures.
+            targets: of each picture.
+            generator: of the random choices of anchors and proposals; PyTorch's own by default.
+
+        Returns:
+            Scalars by detectron2's names: `loss_rpn_cls`, `loss_rpn_loc`, `loss_cls` and `loss_box_reg`,
+            the last two with `_stage0` … for each stage of a cascade, and `loss_mask` and `loss_sem_seg`
+            where the model has such a head. Every loss has a gradient, also where it is 0.
+
+        Raises:
+            ShapeError: pictures and targets differ in number, or a target's shape or dtype is wrong.
+            ZooError: a target's value is wrong or missing, or the proposals are not finite any more.
+        """
+        return self._losses(self.backbone(batch.tensor), batch, targets, generator)
+
+    def _losses(
+        self,
+        features: dict[str, Tensor],
+        batch: ImageBatch,
+        targets: Sequence[Targets],
+        generator: torch.Generator | None,
+    ) -> dict[str, Tensor]:
+        masks = self.roi_heads.mask_head is not None
+        targets = prepare_targets(targets, batch, len(self.categories.things), masks)
+        losses, proposals = self.proposal_generator.losses(features, batch.image_sizes, targets, generator)
+        instance_losses = self.roi_heads.losses(features, proposals, targets, generator)
+        return losses | {k: loss * self.instance_loss_weight for k, loss in instance_losses.items()}
+
+    @torch.no_grad()  # `inference_mode` would give tensors that no caller may edit or differentiate
+    def _results(
+        self, images: Sequence[Tensor], output_sizes: Sequence[SizeHW] | None, score_threshold: float
+    ) -> list[Instances]:
         checked = self.accept(images)
         sizes = [(i.shape[1], i.shape[2]) for i in checked] if output_sizes is None else list(output_sizes)
         if len(sizes) != len(checked):
@@ -112,11 +167,10 @@ class GeneralizedRCNN(nn.Module):
         """The pictures of one call, checked. Raises what `forward` raises about them and about the mode."""
         if self.training:
             raise ZooError(
-                "the model is in training mode, where batch norms see the batch; call model.eval()"
+                "the model is in training mode, where batch norms see the batch; call model.eval() to "
+                "detect, or model(images, targets) for a training step"
             )
-        if isinstance(images, Tensor) and images.dim() == 3:
-            raise ShapeError("expected a list of pictures, got one tensor (3, H, W); pass [image]")
-        return [check_image(image, i) for i, image in enumerate(images)]
+        return _check_images(images)
 
     def _groups_of_one_size(self, images: list[Tensor]) -> list[list[int]]:
         """Indices of the pictures that are padded to the same size.
@@ -126,13 +180,25 @@ class GeneralizedRCNN(nn.Module):
         """
         groups: dict[SizeHW, list[int]] = {}
         for index, image in enumerate(images):
-            groups.setdefault(self.preprocessing.padded_size(image), []).append(index)
+            size = (image.shape[1], image.shape[2])
+            groups.setdefault(self.preprocessing.padded_size(size), []).append(index)
         return list(groups.values())
 
     def infer(self, batch: ImageBatch, sizes: list[SizeHW], score_threshold: float = 0.0) -> list[Instances]:
         """The forward pass on a prepared batch; results at `sizes`."""
-        features = self.backbone(batch.tensor)
-        return self.postprocess(self.detect(features, batch.image_sizes), sizes, score_threshold)
+        return [self.finish(raw, score_threshold) for raw in self.run(batch, sizes)]
+
+    def run(self, batch: ImageBatch, sizes: list[SizeHW]) -> list[RawResult]:
+        """The first half of `infer`: all that the network computes."""
+        detections = self.detect(self.backbone(batch.tensor), batch.image_sizes)
+        return [RawResult(d, size) for d, size in zip(detections, sizes, strict=True)]
+
+    def finish(self, raw: RawResult, score_threshold: float = 0.0, *, encoded: bool = False) -> Instances:
+        """The second half: bring the detections of at least `score_threshold` to the picture's pixels.
+
+        With `encoded`, masks come as run lengths.
+        """
+        return rescale_detections(raw.detections, raw.size, self.categories, score_threshold, encoded=encoded)
 
     def detect(
         self, features: dict[str, Tensor], image_sizes: tuple[SizeHW, ...], *, masks: bool = True
@@ -142,22 +208,30 @@ class GeneralizedRCNN(nn.Module):
         detections = self.roi_heads.detect_boxes(features, proposals)
         return self.roi_heads.add_masks(features, detections) if masks else detections
 
-    def postprocess(
-        self, detections: list[Detections], sizes: list[SizeHW], score_threshold: float = 0.0
-    ) -> list[Instances]:
-        """Bring the detections of at least `score_threshold` to the pictures' pixels."""
-        return [
-            rescale_detections(d, size, self.categories, score_threshold)
-            for d, size in zip(detections, sizes, strict=True)
-        ]
+
+def _check_images(images: Sequence[Tensor]) -> list[Tensor]:
+    if isinstance(images, Tensor) and images.dim() == 3:
+        raise ShapeError("expected a list of pictures, got one tensor (3, H, W); pass [image]")
+    return [check_image(image, i) for i, image in enumerate(images)]
 
 
 @dataclass(frozen=True)
 class SemanticBranch:
-    """What panoptic FPN adds to a detector."""
+    """What panoptic FPN adds to a detector.
+
+    Attributes:
+        head: the semantic head.
+        limits: of the merge.
+        ignore_value: the semantic class that no loss counts.
+        loss_weight: factor of `loss_sem_seg`.
+        instance_loss_weight: factor of the losses of the second stage.
+    """
 
     head: SemSegFPNHead
     limits: MergeLimits
+    ignore_value: int = 255
+    loss_weight: float = 1.0
+    instance_loss_weight: float = 1.0
 
 
 class PanopticFPN(GeneralizedRCNN):
@@ -175,18 +249,39 @@ class PanopticFPN(GeneralizedRCNN):
         super().__init__(backbone, proposal_generator, roi_heads, preprocessing, categories)
         self.sem_seg_head = semantic.head
         self.merge_limits = semantic.limits
+        self.ignore_value = semantic.ignore_value
+        self.semantic_loss_weight = semantic.loss_weight
+        self.instance_loss_weight = semantic.instance_loss_weight
 
-    def infer(self, batch: ImageBatch, sizes: list[SizeHW], score_threshold: float = 0.0) -> list[Instances]:
-        """The forward pass on a prepared batch; results at `sizes`."""
+    def run(self, batch: ImageBatch, sizes: list[SizeHW]) -> list[RawResult]:
+        """The first half of `infer`: all that the network computes."""
         features = self.backbone(batch.tensor)
+        detections = self.detect(features, batch.image_sizes)
+        return [
+            RawResult(found, size, rescale_semantic(logits, found.image_size, size))
+            for logits, found, size in zip(self.sem_seg_head(features), detections, sizes, strict=True)
+        ]
+
+    def finish(self, raw: RawResult, score_threshold: float = 0.0, *, encoded: bool = False) -> Instances:
+        """The second half: detections in the picture's pixels and, where there are semantics, the map."""
+        if raw.semantic is None:
+            return super().finish(raw, score_threshold, encoded=encoded)
         # What the map needs is kept until it is made, so that it never depends on the threshold.
-        needed = min(score_threshold, self.merge_limits.instance_score)
-        instances = self.postprocess(self.detect(features, batch.image_sizes), sizes, needed)
-        results = []
-        for logits, found, image_size in zip(
-            self.sem_seg_head(features), instances, batch.image_sizes, strict=True
-        ):
-            semantic = rescale_semantic(logits, image_size, found.image_size)
-            merged = replace(found, panoptic=merge_panoptic(found, semantic, self.merge_limits))
-            results.append(merged.above(score_threshold) if score_threshold > needed else merged)
-        return results
+        sure = self.merge_limits.instance_score
+        needed = min(score_threshold, sure)
+        whole = super().finish(raw, sure if encoded else needed)
+        panoptic = merge_panoptic(whole, raw.semantic, self.merge_limits)
+        found = super().finish(raw, needed, encoded=True) if encoded else whole
+        return replace(found, panoptic=panoptic).above(score_threshold)
+
+    def _losses(
+        self,
+        features: dict[str, Tensor],
+        batch: ImageBatch,
+        targets: Sequence[Targets],
+        generator: torch.Generator | None,
+    ) -> dict[str, Tensor]:
+        losses = super()._losses(features, batch, targets, generator)
+        classes = stack_semantic(targets, batch, len(self.categories.stuff), self.ignore_value)
+        loss = self.sem_seg_head.loss(features, classes, self.ignore_value)
+        return losses | {"loss_sem_seg": loss * self.semantic_loss_weight}

@@ -9,17 +9,28 @@ Boxes are xyxy in pixels of the padded input.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_area, clip_boxes_to_image, roi_align
 
-from resnest_zoo.models.layers import Conv2d, conv_relu, init_msra_, init_normal_, init_xavier_
+from resnest_zoo.models.layers import (
+    Conv2d,
+    at_least_float32,
+    conv_relu,
+    init_msra_,
+    init_normal_,
+    init_xavier_,
+)
 from resnest_zoo.models.mask_head import MaskHead
-from resnest_zoo.ops.boxes import Weights4, decode_boxes
-from resnest_zoo.structures import Detections, Proposals, SizeHW
+from resnest_zoo.models.mask_targets import crop_masks
+from resnest_zoo.models.matching import ProposalSampling, Samples
+from resnest_zoo.ops.boxes import Weights4, box_regression_loss, decode_boxes
+from resnest_zoo.structures import Detections, Proposals, SizeHW, Targets
 
 # A box of this size belongs to level 4 (stride 16), as an ImageNet picture does (FPN, equation 1).
 _CANONICAL_SIZE = 224
@@ -110,9 +121,19 @@ class BoxPredictor(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, num_classes: int, class_agnostic: bool, box_weights: Weights4
+        self,
+        in_features: int,
+        num_classes: int,
+        class_agnostic: bool,
+        box_weights: Weights4,
+        smooth_l1_beta: float = 0.0,
+        box_loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
+        self.num_classes = num_classes
+        self.class_agnostic = class_agnostic
+        self.smooth_l1_beta = smooth_l1_beta
+        self.box_loss_weight = box_loss_weight
         self.cls_score = nn.Linear(in_features, num_classes + 1)
         self.bbox_pred = nn.Linear(in_features, 4 if class_agnostic else 4 * num_classes)
         self.box_weights = box_weights
@@ -123,6 +144,29 @@ class BoxPredictor(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(R, F) to logits (R, K + 1), background last, and deltas (R, 4 * K or 4)."""
         return self.cls_score(x), self.bbox_pred(x)
+
+    def losses(self, logits: Tensor, deltas: Tensor, samples: Sequence[Samples]) -> dict[str, Tensor]:
+        """`loss_cls` and `loss_box_reg` of what `forward` gave for the samples of all pictures.
+
+        Both are divided by R, so that each box of the foreground counts alike in any batch.
+
+        Source: detectron2, `FastRCNNOutputLayers.losses`.
+        """
+        starts = [0, *accumulate(len(s.boxes) for s in samples)]
+        rows = torch.cat([s.foreground + start for s, start in zip(samples, starts[:-1], strict=True)])
+        classes = torch.full((starts[-1],), self.num_classes, device=logits.device)
+        classes[rows] = torch.cat([s.target_classes for s in samples])
+        class_loss = F.cross_entropy(at_least_float32(logits), classes, reduction="sum")
+        column = torch.zeros_like(rows) if self.class_agnostic else classes[rows]
+        box_loss = box_regression_loss(
+            deltas.unflatten(1, (-1, 4))[rows, column],
+            torch.cat([s.boxes for s in samples])[rows],
+            torch.cat([s.target_boxes for s in samples]),
+            self.box_weights,
+            self.smooth_l1_beta,
+        )
+        count = max(starts[-1], 1)
+        return {"loss_cls": class_loss / count, "loss_box_reg": box_loss * (self.box_loss_weight / count)}
 
 
 @dataclass(frozen=True)
@@ -169,7 +213,7 @@ def select_detections(
 class ROIHeads(nn.Module):
     """Boxes by one stage, and masks of the boxes found.
 
-    A subclass replaces `detect_boxes`; the mask branch is the same for all.
+    A subclass replaces `detect_boxes` and `box_losses`; the mask branch is the same for all.
     """
 
     def __init__(
@@ -178,6 +222,7 @@ class ROIHeads(nn.Module):
         box_head: nn.Module,
         box_predictor: nn.Module,
         limits: DetectionLimits,
+        sampling: ProposalSampling,
         mask_branch: tuple[ROIPooler, MaskHead] | None = None,
     ) -> None:
         super().__init__()
@@ -185,6 +230,7 @@ class ROIHeads(nn.Module):
         self.box_head = box_head
         self.box_predictor = box_predictor
         self.limits = limits
+        self.sampling = sampling
         self.mask_pooler: ROIPooler | None = None
         self.mask_head: MaskHead | None = None
         if mask_branch is not None:
@@ -215,3 +261,58 @@ class ROIHeads(nn.Module):
         probs = self.mask_head(pooled, torch.cat([d.classes for d in detections]))  # (R, M, M)
         counts = [len(d.boxes) for d in detections]
         return [replace(d, mask_probs=p) for d, p in zip(detections, probs.split(counts), strict=True)]
+
+    def losses(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Proposals],
+        targets: Sequence[Targets],
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """The losses of one training step: of the boxes, and of the masks where the model has a mask head.
+
+        Args:
+            features: of the pictures.
+            proposals: of each picture, without gradients.
+            targets: of each picture, on the device of the features.
+            generator: of the random choice of proposals.
+
+        Raises:
+            ZooError: a stage's boxes are not finite.
+
+        Source: detectron2, `StandardROIHeads.forward`.
+        """
+        samples = [self.sampling(p, t, generator) for p, t in zip(proposals, targets, strict=True)]
+        if self.mask_head is None:
+            return self.box_losses(features, samples, targets)
+        # Copied before the box head is queued: polygons are drawn while an accelerator works on that.
+        regions = [(s.matched.cpu(), s.boxes[s.foreground].cpu()) for s in samples]
+        losses = self.box_losses(features, samples, targets)
+        return losses | {"loss_mask": self._mask_loss(features, samples, targets, regions)}
+
+    def _mask_loss(
+        self,
+        features: dict[str, Tensor],
+        samples: list[Samples],
+        targets: Sequence[Targets],
+        regions: list[tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        """Of the foreground; `regions` are each picture's matched targets and boxes, on the CPU."""
+        assert self.mask_head is not None
+        assert self.mask_pooler is not None
+        masks = []
+        for target, (matched, boxes) in zip(targets, regions, strict=True):
+            assert target.masks is not None  # targets without masks were refused
+            masks.append(crop_masks(target.masks, matched, boxes, 2 * self.mask_pooler.output_size))
+        pooled = self.mask_pooler(features, [s.boxes[s.foreground] for s in samples])
+        classes = torch.cat([s.target_classes for s in samples])
+        return self.mask_head.loss(pooled, classes, torch.cat([m.to(pooled.device) for m in masks]))
+
+    def box_losses(
+        self, features: dict[str, Tensor], samples: list[Samples], targets: Sequence[Targets]
+    ) -> dict[str, Tensor]:
+        """The losses of classes and boxes."""
+        predictor: BoxPredictor = self.box_predictor  # type: ignore[assignment]
+        pooled = self.box_pooler(features, [s.boxes for s in samples])
+        logits, deltas = predictor(self.box_head(pooled))
+        return predictor.losses(logits, deltas, samples)

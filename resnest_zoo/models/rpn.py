@@ -5,16 +5,19 @@ Legend: N images, C channels, A anchors at one cell, H and W of a level, L level
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from resnest_zoo.models.anchors import AnchorGenerator
-from resnest_zoo.models.layers import Conv2d, conv_relu, init_normal_
-from resnest_zoo.ops.boxes import Weights4, decode_boxes, nonempty
-from resnest_zoo.structures import Proposals, SizeHW
+from resnest_zoo.models.layers import Conv2d, at_least_float32, conv_relu, init_normal_
+from resnest_zoo.models.matching import Matcher, Sampler, require_finite
+from resnest_zoo.ops.boxes import Weights4, box_regression_loss, decode_boxes, nonempty
+from resnest_zoo.structures import Proposals, SizeHW, Targets
 
 
 class RPNHead(nn.Module):
@@ -53,6 +56,27 @@ class ProposalLimits:
     min_side: float
 
 
+@dataclass(frozen=True)
+class RPNTraining:
+    """What a training step does differently.
+
+    Attributes:
+        limits: of the proposals it hands on.
+        matcher: of anchors and targets.
+        sampler: of the anchors that count.
+        smooth_l1_beta: of the box loss; 0 is plain L1.
+        objectness_weight: factor of `loss_rpn_cls`.
+        box_weight: factor of `loss_rpn_loc`.
+    """
+
+    limits: ProposalLimits
+    matcher: Matcher
+    sampler: Sampler
+    smooth_l1_beta: float
+    objectness_weight: float
+    box_weight: float
+
+
 class RPN(nn.Module):
     """Proposes boxes from the pyramid."""
 
@@ -63,6 +87,7 @@ class RPN(nn.Module):
         rpn_head: RPNHead,
         limits: ProposalLimits,
         box_weights: Weights4,
+        in_training: RPNTraining,
     ) -> None:
         super().__init__()
         self.in_features = in_features
@@ -70,35 +95,110 @@ class RPN(nn.Module):
         self.rpn_head = rpn_head
         self.limits = limits
         self.box_weights = box_weights
+        self.in_training = in_training
 
     def forward(self, features: dict[str, Tensor], image_sizes: tuple[SizeHW, ...]) -> list[Proposals]:
         """Proposals of each picture, at most `post_nms_topk`, by falling objectness."""
         levels = [features[name] for name in self.in_features]
-        all_anchors = self.anchor_generator(levels)
+        answers = (self.rpn_head(level) for level in levels)  # one level in memory at a time
+        best = self._best(answers, self.anchor_generator(levels), self.limits)
+        return self._select(*best, image_sizes, self.limits)
+
+    def losses(
+        self,
+        features: dict[str, Tensor],
+        image_sizes: tuple[SizeHW, ...],
+        targets: Sequence[Targets],
+        generator: torch.Generator | None = None,
+    ) -> tuple[dict[str, Tensor], list[Proposals]]:
+        """`loss_rpn_cls` and `loss_rpn_loc`, and the proposals of a training step, without gradients.
+
+        Args:
+            features: of the pictures.
+            image_sizes: of the pictures, padding excluded.
+            targets: of each picture, on the device of the features.
+            generator: of the random choice of anchors.
+
+        Raises:
+            ZooError: a proposal is not finite.
+
+        Source: detectron2, `RPN.losses`: both are divided by the number of anchors a full sample would have.
+        """
+        levels = [features[name] for name in self.in_features]
+        anchors = self.anchor_generator(levels)
+        answers = [self.rpn_head(level) for level in levels]
+        with torch.no_grad():
+            boxes, logits, level_ids = self._best(answers, anchors, self.in_training.limits)
+            require_finite("the RPN's proposals", boxes, logits)
+            proposals = self._select(boxes, logits, level_ids, image_sizes, self.in_training.limits)
+        return self._losses(answers, torch.cat(anchors), targets, generator), proposals
+
+    def _losses(
+        self,
+        answers: list[tuple[Tensor, Tensor]],
+        anchors: Tensor,
+        targets: Sequence[Targets],
+        generator: torch.Generator | None,
+    ) -> dict[str, Tensor]:
+        """The losses of the sampled anchors of all pictures; `anchors` are all levels' (R, 4)."""
+        logits = torch.cat([level_logits for level_logits, _ in answers], dim=1).flatten()  # (N * R,)
+        deltas = torch.cat([level_deltas for _, level_deltas in answers], dim=1).flatten(0, 1)  # (N * R, 4)
+        settings = self.in_training
+        positive, negative, matched = [], [], []
+        for index, target in enumerate(targets):
+            target_of_anchor, labels = settings.matcher(target.boxes, anchors)
+            good, bad = settings.sampler(labels, generator)
+            matched.append(target.boxes[target_of_anchor[good]])
+            positive.append(good + index * len(anchors))
+            negative.append(bad + index * len(anchors))
+        rows = torch.cat(positive)
+        chosen = at_least_float32(logits[torch.cat((rows, *negative))])
+        is_object = torch.zeros_like(chosen)
+        is_object[: len(rows)] = 1
+        objectness = F.binary_cross_entropy_with_logits(chosen, is_object, reduction="sum")
+        boxes = box_regression_loss(
+            deltas[rows],
+            anchors[rows % len(anchors)],
+            torch.cat(matched).to(anchors.dtype),
+            self.box_weights,
+            settings.smooth_l1_beta,
+        )
+        count = settings.sampler.batch_size * len(targets)
+        return {
+            "loss_rpn_cls": objectness * (settings.objectness_weight / count),
+            "loss_rpn_loc": boxes * (settings.box_weight / count),
+        }
+
+    def _best(
+        self, answers: Iterable[tuple[Tensor, Tensor]], all_anchors: list[Tensor], limits: ProposalLimits
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The best anchors of each level, decoded: boxes (N, k, 4), logits (N, k), levels (k,)."""
         boxes, logits, level_ids = [], [], []
-        for index, (level, anchors) in enumerate(zip(levels, all_anchors, strict=True)):
-            level_logits, deltas = self.rpn_head(level)
-            best, at = level_logits.topk(min(self.limits.pre_nms_topk, len(anchors)), dim=1)  # (N, k)
+        for index, ((level_logits, deltas), anchors) in enumerate(zip(answers, all_anchors, strict=True)):
+            best, at = level_logits.topk(min(limits.pre_nms_topk, len(anchors)), dim=1)  # (N, k)
             best_deltas = deltas.gather(1, at[:, :, None].expand(-1, -1, 4))  # (N, k, 4)
             decoded = decode_boxes(best_deltas.flatten(0, 1), anchors[at.flatten()], self.box_weights)
             boxes.append(decoded.unflatten(0, at.shape))  # (N, k, 4)
             logits.append(best)
             level_ids.append(at.new_full((at.shape[1],), index))
-        return self._select(torch.cat(boxes, 1), torch.cat(logits, 1), torch.cat(level_ids), image_sizes)
+        return torch.cat(boxes, 1), torch.cat(logits, 1), torch.cat(level_ids)
 
     def _select(
-        self, boxes: Tensor, logits: Tensor, level_ids: Tensor, image_sizes: tuple[SizeHW, ...]
+        self,
+        boxes: Tensor,
+        logits: Tensor,
+        level_ids: Tensor,
+        image_sizes: tuple[SizeHW, ...],
+        limits: ProposalLimits,
     ) -> list[Proposals]:
         """Clip, drop what is empty or not finite, suppress within each level, keep the best."""
         proposals = []
         for image_boxes, image_logits, size in zip(boxes, logits, image_sizes, strict=True):
             finite = image_boxes.isfinite().all(dim=1) & image_logits.isfinite()
             clipped = clip_boxes_to_image(image_boxes, size)
-            valid = finite & nonempty(clipped, self.limits.min_side)
+            valid = finite & nonempty(clipped, limits.min_side)
             clipped, kept_logits = clipped[valid], image_logits[valid]
-            keep = batched_nms(
-                clipped, kept_logits.to(clipped.dtype), level_ids[valid], self.limits.nms_thresh
-            )
-            keep = keep[: self.limits.post_nms_topk]
+            keep = batched_nms(clipped, kept_logits.to(clipped.dtype), level_ids[valid], limits.nms_thresh)
+            keep = keep[: limits.post_nms_topk]
             proposals.append(Proposals(clipped[keep], kept_logits[keep], size))
         return proposals

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from resnest_zoo.models.layers import Conv2d, init_msra_
+from resnest_zoo.models.layers import Conv2d, at_least_float32, init_msra_
 
 
 class SemSegFPNHead(nn.Module):
@@ -36,9 +37,43 @@ class SemSegFPNHead(nn.Module):
 
     def forward(self, features: dict[str, Tensor]) -> Tensor:
         """Logits (N, K, H, W)."""
+        return self._upsample(self._coarse_logits(features))
+
+    def loss(self, features: dict[str, Tensor], classes: Tensor, ignore_value: int) -> Tensor:
+        """Mean cross-entropy of the pixels, those ignored left out; 0, with a gradient, where all are.
+
+        Args:
+            features: of the pictures.
+            classes: (N, H, W) int64, the padding ignored.
+            ignore_value: the class that does not count.
+
+        Source: detectron2, `SemSegFPNHead.losses`.
+        """
+        coarse = at_least_float32(self._coarse_logits(features))
+        total = coarse.new_zeros(())
+        # The logits of one picture of 12 MP, 54 classes each, take 2.6 GB. They are made for one picture at
+        # a time, and once more in the backward pass instead of being kept.
+        for picture, target in zip(coarse.split(1), classes.split(1), strict=True):
+            total = total + checkpoint(
+                self._picture_loss,
+                picture,
+                target,
+                ignore_value,
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+        return total / (classes != ignore_value).sum().clamp(min=1)
+
+    def _picture_loss(self, coarse: Tensor, classes: Tensor, ignore_value: int) -> Tensor:
+        return F.cross_entropy(self._upsample(coarse), classes, ignore_index=ignore_value, reduction="sum")
+
+    def _coarse_logits(self, features: dict[str, Tensor]) -> Tensor:
         x = sum(self.get_submodule(name)(features[name]) for name in self.in_features)
-        x = self.predictor(x)  # (N, K, H / 4, W / 4)
-        return F.interpolate(x, scale_factor=self.common_stride, mode="bilinear", align_corners=False)
+        logits: Tensor = self.predictor(x)  # (N, K, H / 4, W / 4)
+        return logits
+
+    def _upsample(self, coarse: Tensor) -> Tensor:
+        return F.interpolate(coarse, scale_factor=self.common_stride, mode="bilinear", align_corners=False)
 
 
 def _scale_head(in_channels: int, conv_dim: int, upscale: int, norm: str) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""Arithmetic of boxes that torchvision does not offer; NMS, IoU, clipping and areas are torchvision's.
+"""Arithmetic of boxes that torchvision does not offer; NMS, clipping and areas are torchvision's.
 
 Legend: R boxes, K classes. Boxes are (R, 4) xyxy in absolute pixels.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import box_area
 
 from resnest_zoo.errors import ShapeError
 
@@ -47,6 +49,69 @@ def decode_boxes(deltas: Tensor, anchors: Tensor, weights: Weights4) -> Tensor:
     new_centres = centres[:, None] + shift * sizes[:, None]
     half = 0.5 * growth.exp() * sizes[:, None]
     return torch.cat((new_centres - half, new_centres + half), dim=2).flatten(1)  # (R, 4 * K)
+
+
+def encode_boxes(boxes: Tensor, anchors: Tensor, weights: Weights4) -> Tensor:
+    """The deltas that turn `anchors` into `boxes`.
+
+    Args:
+        boxes: (R, 4) xyxy, pixels, not empty.
+        anchors: (R, 4) xyxy, pixels, not empty.
+        weights: factors of the four deltas.
+
+    Returns:
+        (R, 4), order (dx, dy, dw, dh), unitless. `decode_boxes` takes them back to `boxes` unless a side
+        grows beyond its limit.
+
+    Raises:
+        ShapeError: boxes and anchors differ in number.
+
+    Source: R-CNN (Girshick et al., 2014), appendix C; detectron2, `Box2BoxTransform.get_deltas`.
+    """
+    if boxes.shape[0] != anchors.shape[0]:
+        raise ShapeError(f"encode_boxes: {boxes.shape[0]} boxes for {anchors.shape[0]} anchors")
+    old_sizes, new_sizes = anchors[:, 2:] - anchors[:, :2], boxes[:, 2:] - boxes[:, :2]  # (R, 2) wh
+    moved = boxes[:, :2] + 0.5 * new_sizes - (anchors[:, :2] + 0.5 * old_sizes)
+    deltas = torch.cat((moved / old_sizes, (new_sizes / old_sizes).log()), dim=1)  # (R, 4)
+    return deltas * deltas.new_tensor(weights)
+
+
+def box_regression_loss(
+    deltas: Tensor, anchors: Tensor, boxes: Tensor, weights: Weights4, beta: float
+) -> Tensor:
+    """Smooth L1 loss of predicted deltas, summed over rows and coordinates.
+
+    Args:
+        deltas: (R, 4), predicted.
+        anchors: (R, 4) the boxes that deltas refer to.
+        boxes: (R, 4) where they should lead.
+        weights: of the deltas.
+        beta: difference at which the loss turns from quadratic to linear; 0 is plain L1.
+
+    Returns:
+        A scalar, at least float32; 0, with a gradient, for no rows.
+
+    Source: Fast R-CNN (Girshick, 2015), equation 3; detectron2, `_dense_box_regression_loss`.
+    """
+    wanted = encode_boxes(boxes, anchors, weights)
+    return F.smooth_l1_loss(deltas.to(wanted.dtype), wanted, reduction="sum", beta=beta)
+
+
+def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union of each pair of (A, 4) and (B, 4) boxes, as (A, B); 0 for empty boxes.
+
+    Unlike torchvision's `box_iou` it never holds the corners of all pairs: a third of the memory.
+    """
+    width = _overlap(boxes[:, 0], boxes[:, 2], others[:, 0], others[:, 2])
+    shared = width.mul_(_overlap(boxes[:, 1], boxes[:, 3], others[:, 1], others[:, 3]))
+    union = (box_area(boxes)[:, None] + box_area(others)).sub_(shared)
+    return shared.div_(union).masked_fill_(union <= 0, 0.0)
+
+
+def _overlap(low: Tensor, high: Tensor, other_low: Tensor, other_high: Tensor) -> Tensor:
+    """Length shared by each interval of one list with each of another, (A,) and (B,) to (A, B)."""
+    shared = torch.minimum(high[:, None], other_high)
+    return shared.sub_(torch.maximum(low[:, None], other_low)).clamp_(min=0)
 
 
 def nonempty(boxes: Tensor, min_side: float = 0.0) -> Tensor:

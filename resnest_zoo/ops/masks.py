@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resnest_zoo.errors import ShapeError
+from resnest_zoo.errors import ShapeError, ZooError
 
 # Pixels sampled at once on an accelerator. In float32 the sampling grid of 2**28 pixels takes 2 GiB, the
 # values 1 GiB, their comparison 0.25 GiB; the result comes on top.
@@ -30,23 +30,41 @@ def paste_masks(mask_probs: Tensor, boxes: Tensor, image_size: tuple[int, int]) 
 
     Raises:
         ShapeError: the masks are not (N, M, M), or boxes and masks differ in number.
+        ZooError: a box is not finite.
 
     Source: detectron2, `layers/mask_ops.py`, `paste_masks_in_image`.
     """
-    if mask_probs.dim() != 3 or mask_probs.shape[1] != mask_probs.shape[2]:
-        raise ShapeError(f"paste_masks: expected masks (N, M, M), got {tuple(mask_probs.shape)}")
-    if boxes.shape != (len(mask_probs), 4):
-        raise ShapeError(f"paste_masks: {len(mask_probs)} masks but boxes {tuple(boxes.shape)}")
+    check_pasting("paste_masks", mask_probs, boxes)
     height, width = image_size
     pasted = torch.zeros((len(boxes), height, width), dtype=torch.bool, device=boxes.device)
+    windows = covering_windows(boxes, image_size).cpu()
     chunk = _masks_at_once(boxes.device, height * width)
     for start in range(0, len(boxes), chunk):
         part = slice(start, start + chunk)
-        rows, cols = _covering_window(boxes[part], image_size)
-        grid = _sampling_grid(boxes[part], rows, cols).to(mask_probs.dtype)
-        values = F.grid_sample(mask_probs[part, None], grid, align_corners=False)  # (n, 1, h, w)
-        pasted[part, rows, cols] = values[:, 0] >= 0.5
+        x0, y0 = windows[part, :2].amin(dim=0).tolist()
+        x1, y1 = windows[part, 2:].amax(dim=0).tolist()
+        cols = torch.arange(x0, x1, device=boxes.device)
+        rows = torch.arange(y0, y1, device=boxes.device)
+        values = sample_masks(mask_probs[part], boxes[part], cols[None], rows[None])
+        pasted[part, y0:y1, x0:x1] = values >= 0.5
     return pasted
+
+
+def check_pasting(name: str, mask_probs: Tensor, boxes: Tensor) -> None:
+    """Refuse what the function `name` cannot paste.
+
+    Raises:
+        ShapeError: the masks are not (N, M, M), or boxes and masks differ in number.
+        ZooError: a box is not finite.
+    """
+    if mask_probs.dim() != 3 or mask_probs.shape[1] != mask_probs.shape[2]:
+        raise ShapeError(f"{name}: expected masks (N, M, M), got {tuple(mask_probs.shape)}")
+    if boxes.shape != (len(mask_probs), 4):
+        raise ShapeError(f"{name}: {len(mask_probs)} masks but boxes {tuple(boxes.shape)}")
+    finite = boxes.isfinite().all(dim=1)
+    if not finite.all():
+        index = int(finite.logical_not().nonzero()[0])
+        raise ZooError(f"{name}: expected finite boxes, got {boxes[index].tolist()} as box {index}; drop it")
 
 
 def _masks_at_once(device: torch.device, picture_pixels: int) -> int:
@@ -54,22 +72,37 @@ def _masks_at_once(device: torch.device, picture_pixels: int) -> int:
     return 1 if device.type == "cpu" else max(1, _CHUNK_PIXELS // max(1, picture_pixels))
 
 
-def _covering_window(boxes: Tensor, image_size: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of the picture outside which no value can reach one half."""
+def covering_windows(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """(N, 4) int64 xyxy, end exclusive: the part of the picture outside which no value can reach one half.
+
+    A window that holds no pixel ends where it starts.
+    """
     height, width = image_size
-    low = (boxes[:, :2].amin(dim=0).floor() - 1).tolist()
-    high = (boxes[:, 2:].amax(dim=0).ceil() + 1).tolist()
-    (x0, x1), (y0, y1) = ((int(a), int(b)) for a, b in zip(low, high, strict=True))
-    x0, y0 = min(max(x0, 0), width), min(max(y0, 0), height)
-    return slice(y0, max(y0, min(y1, height))), slice(x0, max(x0, min(x1, width)))
+    limit = torch.tensor([width, height], device=boxes.device)
+    start = (boxes[:, :2].floor() - 1).clamp(min=0).minimum(limit)
+    stop = (boxes[:, 2:].ceil() + 1).clamp(min=0).minimum(limit).maximum(start)
+    return torch.cat((start, stop), dim=1).long()
 
 
-def _sampling_grid(boxes: Tensor, rows: slice, cols: slice) -> Tensor:
-    """Pixel centres of the window in each box's own coordinates, -1 … 1; (n, h, w, 2) as xy."""
-    y = torch.arange(rows.start, rows.stop, device=boxes.device, dtype=boxes.dtype) + 0.5
-    x = torch.arange(cols.start, cols.stop, device=boxes.device, dtype=boxes.dtype) + 0.5
-    x0, y0, x1, y1 = boxes[:, :, None].unbind(dim=1)  # each (n, 1)
-    y = (y - y0) / (y1 - y0) * 2 - 1  # (n, h)
-    x = (x - x0) / (x1 - x0) * 2 - 1  # (n, w)
+def sample_masks(mask_probs: Tensor, boxes: Tensor, cols: Tensor, rows: Tensor) -> Tensor:
+    """Bilinear values at the centres of the pixels where columns and rows meet.
+
+    Args:
+        mask_probs: (N, M, M).
+        boxes: (N, 4) xyxy, pixels of the picture.
+        cols: (N, w) or (1, w) int64.
+        rows: (N, h) or (1, h) int64.
+
+    Returns:
+        (N, h, w), dtype of the masks.
+    """
+    x = relative_to_box(cols, boxes[:, 0:1], boxes[:, 2:3])  # (N, w)
+    y = relative_to_box(rows, boxes[:, 1:2], boxes[:, 3:4])  # (N, h)
     n, h, w = len(boxes), y.shape[1], x.shape[1]
-    return torch.stack((x[:, None, :].expand(n, h, w), y[:, :, None].expand(n, h, w)), dim=3)
+    grid = torch.stack((x[:, None, :].expand(n, h, w), y[:, :, None].expand(n, h, w)), dim=3)  # (N, h, w, 2)
+    return F.grid_sample(mask_probs[:, None], grid.to(mask_probs.dtype), align_corners=False)[:, 0]
+
+
+def relative_to_box(pixels: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Centres of columns or rows of pixels in the box's coordinates: -1 at its edge `low`, 1 at `high`."""
+    return (pixels.to(low.dtype) + 0.5 - low) / (high - low) * 2 - 1

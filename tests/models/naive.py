@@ -90,6 +90,46 @@ def decode(deltas: Array, anchor: Array, weights: tuple[float, ...]) -> Array:
     return np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
 
 
+def encode(box: Array, anchor: Array, weights: tuple[float, ...]) -> list[float]:
+    """The four deltas from an anchor to a box."""
+    (ax, ay, aw, ah), (bx, by, bw, bh) = (
+        ((b[0] + b[2]) / 2, (b[1] + b[3]) / 2, b[2] - b[0], b[3] - b[1]) for b in (anchor, box)
+    )
+    deltas = ((bx - ax) / aw, (by - ay) / ah, math.log(bw / aw), math.log(bh / ah))
+    return [d * w for d, w in zip(deltas, weights, strict=True)]
+
+
+def match(
+    targets: Array, boxes: Array, thresholds: tuple[float, ...], labels: tuple[int, ...], low_quality: bool
+) -> tuple[list[int], list[int]]:
+    """Index of the target and label of each box."""
+    table = [[iou(box, target) for target in targets] for box in boxes]
+    indices, found = [], []
+    for row in table:
+        best = max(row, default=0.0)
+        indices.append(row.index(best) if row else 0)
+        found.append(labels[sum(best >= threshold for threshold in thresholds)])
+    for t in range(len(targets) if low_quality else 0):
+        best = max((row[t] for row in table), default=0.0)
+        for b, row in enumerate(table):
+            if row[t] == best:
+                found[b] = 1
+    return indices, found
+
+
+def smooth_l1(a: Array, b: Array, beta: float) -> float:
+    """Sum over coordinates."""
+    total = 0.0
+    for difference in np.abs(np.asarray(a) - np.asarray(b)):
+        total += 0.5 * difference**2 / beta if difference < beta else difference - 0.5 * beta
+    return total
+
+
+def binary_cross_entropy(logit: float, target: bool) -> float:
+    probability = 1 / (1 + math.exp(-logit))
+    return -math.log(probability if target else 1 - probability)
+
+
 def clip(box: Array, size: tuple[int, int]) -> Array:
     height, width = size
     return np.clip(box, 0, [width, height, width, height])

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
 from resnest_zoo.models.cascade import CascadeROIHeads
+from resnest_zoo.models.matching import Matcher
 from resnest_zoo.models.roi_heads import BoxHead, BoxPredictor, DetectionLimits, ROIPooler, select_detections
 from resnest_zoo.ops.boxes import decode_boxes
 from resnest_zoo.structures import Proposals
-from tests.models.test_roi_heads import NAMES, SIZE, STRIDES, proposals, pyramid
+from tests.models.test_roi_heads import NAMES, SAMPLING, SIZE, STRIDES, proposals, pyramid
 
 WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
 
@@ -22,7 +25,9 @@ def cascade(score_thresh: float = 0.2) -> CascadeROIHeads:
         predictor.cls_score.weight.data.mul_(100)  # type: ignore[operator, union-attr]
         predictor.bbox_pred.weight.data.mul_(3000)  # type: ignore[operator, union-attr]
     limits = DetectionLimits(score_thresh, 0.5, 10)
-    return CascadeROIHeads(ROIPooler(NAMES, STRIDES, 2, 0), box_heads, predictors, limits).double().eval()
+    sampling = replace(SAMPLING, matchers=tuple(Matcher((iou,), (0, 1)) for iou in (0.5, 0.6, 0.7)))
+    pooler = ROIPooler(NAMES, STRIDES, 2, 0)
+    return CascadeROIHeads(pooler, box_heads, predictors, limits, sampling).double().eval()
 
 
 @torch.no_grad()

@@ -220,8 +220,8 @@ def _with_row(tensor: Tensor, row: int, value: Tensor | float) -> Tensor:
 )
 def test_a_fault_in_the_result_is_caught(check, edit: Callable[[Instances], Instances], complaint):
     model = make()
-    original = model.postprocess
-    model.postprocess = lambda *args: [edit(result) for result in original(*args)]
+    original = model.infer
+    model.infer = lambda *args: [edit(result) for result in original(*args)]
     assert any(failure.startswith(complaint) for failure in check(model).failures)
 
 

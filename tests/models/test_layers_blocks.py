@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from resnest_zoo.models.layers import Conv2d, DeformConv2d, build_norm, freeze
+from resnest_zoo.models.layers import (
+    Conv2d,
+    DeformConv2d,
+    at_least_float32,
+    build_norm,
+    freeze,
+    synchronize_norms,
+)
 from resnest_zoo.models.resnest import SplitAttention
 from resnest_zoo.models.resnet import BlockStyle, Bottleneck, DeepStem, Stem
 from tests.models import naive
@@ -86,6 +93,35 @@ def test_freezing_a_norm_itself_returns_the_frozen_one():
     frozen = freeze(norm)
     assert isinstance(frozen, FrozenBatchNorm2d)
     assert torch.allclose(frozen(x), norm(x), rtol=1e-12)
+
+
+def test_only_norms_called_syncbn_become_synchronous():
+    net = nn.Sequential(*(Conv2d(3, 3, 1, norm=name) for name in ("SyncBN", "BN", "FrozenBN", "")))
+    frozen = freeze(Conv2d(3, 3, 1, norm="SyncBN"))
+    randomise(net.append(frozen).append(nn.Sequential(Conv2d(3, 3, 1, norm="SyncBN"))))
+    state, x = {k: v.clone() for k, v in net.state_dict().items()}, noise(2, 3, 4, 4)
+    before = net(x)
+    assert synchronize_norms(net) is net
+    kinds = [type(m.norm) for m in net.modules() if isinstance(m, Conv2d)]
+    own = [nn.SyncBatchNorm, nn.BatchNorm2d, FrozenBatchNorm2d, type(None), FrozenBatchNorm2d]
+    assert kinds == [*own, nn.SyncBatchNorm]
+    assert net.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+    assert torch.equal(net(x), before)
+
+
+def test_a_norm_itself_is_replaced():
+    assert isinstance(synchronize_norms(build_norm("SyncBN", 4)), nn.SyncBatchNorm)
+    plain = build_norm("BN", 4)
+    assert synchronize_norms(plain) is plain
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(torch.float16, torch.float32), (torch.bfloat16, torch.float32), (torch.float64, torch.float64)],
+)
+def test_losses_are_summed_in_float32_at_least(given, expected):
+    assert at_least_float32(torch.ones(2, dtype=given)).dtype == expected
 
 
 # Deformable convolution

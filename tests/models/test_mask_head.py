@@ -6,7 +6,7 @@ import torch
 from resnest_zoo.models.mask_head import MaskHead
 from resnest_zoo.models.roi_heads import BoxHead, BoxPredictor, DetectionLimits, ROIHeads, ROIPooler
 from resnest_zoo.structures import Detections
-from tests.models.test_roi_heads import NAMES, SIZE, STRIDES, pyramid, random_boxes
+from tests.models.test_roi_heads import NAMES, SAMPLING, SIZE, STRIDES, pyramid, random_boxes
 
 
 def mask_head(class_agnostic: bool = False) -> MaskHead:
@@ -51,7 +51,8 @@ def test_masks_are_predicted_in_the_detected_boxes_of_each_image():
     head = mask_head()
     box_parts = (BoxHead(3, 2, (), (6,), ""), BoxPredictor(6, 6, False, (1.0, 1.0, 1.0, 1.0)))
     pooler = ROIPooler(NAMES, STRIDES, 7, 0)
-    roi_heads = ROIHeads(pooler, *box_parts, DetectionLimits(0.05, 0.5, 10), (pooler, head)).double()
+    limits = DetectionLimits(0.05, 0.5, 10)
+    roi_heads = ROIHeads(pooler, *box_parts, limits, SAMPLING, (pooler, head)).double()
     counts = [3, 0, 2]
     detections = [Detections(random_boxes(n, n), torch.ones(n), torch.arange(n) % 6, SIZE) for n in counts]
     features = pyramid(3)

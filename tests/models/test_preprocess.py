@@ -37,7 +37,7 @@ def test_pixels_are_normalised_and_the_rest_is_zero(preprocessing):
 )
 def test_padding_reaches_the_next_multiples(height, width, padded):
     image = torch.zeros(3, height, width, dtype=torch.uint8)
-    assert RGB.padded_size(image) == padded
+    assert RGB.padded_size(tuple(image.shape[1:])) == padded
     assert RGB.batch([image], DOUBLE).tensor.shape[2:] == padded
 
 

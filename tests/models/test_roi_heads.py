@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from resnest_zoo.models.matching import Matcher, ProposalSampling, Sampler
 from resnest_zoo.models.roi_heads import (
     BoxHead,
     BoxPredictor,
@@ -20,6 +21,7 @@ from tests.models import naive
 
 SIZE = (60, 80)
 NAMES, STRIDES = ("p2", "p3", "p4", "p5"), (4, 8, 16, 32)
+SAMPLING = ProposalSampling((Matcher((0.5,), (0, 1)),), Sampler(1000, 0.25), append_targets=True)
 
 
 def random_boxes(count: int, seed: int = 0, size: tuple[int, int] = SIZE) -> Tensor:
@@ -194,7 +196,7 @@ def heads(class_agnostic: bool = False, conv_dims: tuple[int, ...] = (5,)) -> RO
     predictor = BoxPredictor(7, 4, class_agnostic, (10.0, 10.0, 5.0, 5.0))
     predictor.cls_score.weight.data.mul_(100)
     limits = DetectionLimits(0.2, 0.5, 10)
-    return ROIHeads(ROIPooler(NAMES, STRIDES, 2, 0), head, predictor, limits).double().eval()
+    return ROIHeads(ROIPooler(NAMES, STRIDES, 2, 0), head, predictor, limits, SAMPLING).double().eval()
 
 
 def proposals(counts: list[int]) -> list[Proposals]:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from resnest_zoo.models.anchors import AnchorGenerator
-from resnest_zoo.models.rpn import RPN, ProposalLimits, RPNHead
+from resnest_zoo.models.matching import Matcher, Sampler
+from resnest_zoo.models.rpn import RPN, ProposalLimits, RPNHead, RPNTraining
 from resnest_zoo.structures import Proposals
 from tests.models import naive
 
@@ -14,6 +15,14 @@ STRIDES = (8, 16)
 SIZES = ((16.0,), (32.0,))
 RATIOS = (0.5, 1.0, 2.0)
 WEIGHTS = (1.0, 1.0, 2.0, 2.0)
+IN_TRAINING = RPNTraining(
+    limits=ProposalLimits(50, 30, 0.6, 0.0),
+    matcher=Matcher((0.3, 0.5), (0, -1, 1), low_quality=True),
+    sampler=Sampler(1000, 0.5),
+    smooth_l1_beta=0.1,
+    objectness_weight=3.0,
+    box_weight=2.0,
+)
 
 
 class Planned(nn.Module):
@@ -27,19 +36,31 @@ class Planned(nn.Module):
         return next(self.answers)
 
 
+def planned_rpn(
+    answers: list[tuple[Tensor, Tensor]],
+    shapes: list[tuple[int, int]],
+    images: int,
+    limits: ProposalLimits = IN_TRAINING.limits,
+    in_training: RPNTraining = IN_TRAINING,
+) -> tuple[RPN, dict[str, Tensor]]:
+    """An RPN with decided answers, and features of the right shapes."""
+    names = ("p3", "p4")[: len(shapes)]
+    generator = AnchorGenerator(SIZES[: len(shapes)], (RATIOS,), STRIDES[: len(shapes)], 0.0)
+    rpn = RPN(names, generator, Planned(answers), limits, WEIGHTS, in_training)  # type: ignore[arg-type]
+    features = {
+        name: torch.zeros(images, 1, *shape, dtype=torch.float64)
+        for name, shape in zip(names, shapes, strict=True)
+    }
+    return rpn, features
+
+
 def propose(
     answers: list[tuple[Tensor, Tensor]],
     shapes: list[tuple[int, int]],
     image_sizes: tuple[tuple[int, int], ...],
     limits: ProposalLimits,
 ) -> list[Proposals]:
-    names = ("p3", "p4")[: len(shapes)]
-    generator = AnchorGenerator(SIZES[: len(shapes)], (RATIOS,), STRIDES[: len(shapes)], 0.0)
-    rpn = RPN(names, generator, Planned(answers), limits, WEIGHTS)  # type: ignore[arg-type]
-    features = {
-        name: torch.zeros(len(image_sizes), 1, *shape, dtype=torch.float64)
-        for name, shape in zip(names, shapes, strict=True)
-    }
+    rpn, features = planned_rpn(answers, shapes, len(image_sizes), limits)
     return rpn(features, image_sizes)
 
 

@@ -1,0 +1,183 @@
+"""Data sets as `verify` needs them: which pictures, where the truth is, and what is missing.
+
+COCO's usual layout:
+
+    DIR/annotations/instances_val2017.json
+    DIR/val2017/000000000139.jpg …
+    DIR/annotations/panoptic_val2017.json           for panoptic models
+    DIR/annotations/panoptic_val2017/*.png          or DIR/panoptic_val2017/
+    DIR/annotations/image_info_test-dev2017.json    for --submission
+    DIR/test2017/*.jpg
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from resnest_zoo.errors import ZooError
+from resnest_zoo.structures import SizeHW
+
+_HOST = "http://images.cocodataset.org"
+_SOURCES = {
+    "val2017": f"{_HOST}/zips/val2017.zip",
+    "instances": f"{_HOST}/annotations/annotations_trainval2017.zip",
+    "panoptic": f"{_HOST}/annotations/panoptic_annotations_trainval2017.zip (panoptic_val2017.zip in it)",
+    "test2017": f"{_HOST}/zips/test2017.zip",
+    "test-dev": f"{_HOST}/annotations/image_info_test2017.zip",
+}
+# What the metrics of COCO's papers are computed with; the published configs say the same.
+COCO_SIZES = {"INPUT.MIN_SIZE_TEST": 800, "INPUT.MAX_SIZE_TEST": 1333}
+_VAL2017 = (5000, 36781)  # pictures and annotations
+
+
+class DataMissingError(ZooError, FileNotFoundError):
+    """A data set is not there, or not whole. The message says what is missing and where to get it."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a data set."""
+
+    id: int
+    path: Path
+    size: SizeHW
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Pictures with ground truth.
+
+    Attributes:
+        name: "COCO".
+        split: "val2017".
+        pictures: by id.
+        digest: SHA-256 of the annotation files: what the numbers depend on.
+        instances: the JSON of boxes and masks; None where nobody has the truth.
+        panoptic: the JSON of segments; None where there is none.
+        panoptic_maps: the folder of its PNG files.
+        sizes: keys of the config that the evaluation decides: how large pictures enter the model.
+        deviation: why numbers on it are not those on the published data set; "" if they are.
+    """
+
+    name: str
+    split: str
+    pictures: tuple[Picture, ...]
+    digest: str
+    instances: Path | None
+    panoptic: Path | None = None
+    panoptic_maps: Path | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    deviation: str = ""
+
+
+def find_coco(root: Path | None, *, panoptic: bool, split: str = "val2017") -> DataSet:
+    """COCO val2017 under `root`.
+
+    Args:
+        root: the folder of `--coco`.
+        panoptic: the panoptic truth is needed too.
+        split: another split of the same layout.
+
+    Raises:
+        DataMissingError: something is missing; every missing piece is named.
+    """
+    if root is None:
+        raise DataMissingError(
+            f"COCO {split} is needed: pass --coco DIR, a folder with annotations/ and {split}/\n"
+            f"from {_SOURCES['val2017']}\nand {_SOURCES['instances']}"
+            + (f"\nand {_SOURCES['panoptic']}" if panoptic else "")
+        )
+    instances = root / "annotations" / f"instances_{split}.json"
+    segments = root / "annotations" / f"panoptic_{split}.json"
+    maps = next(
+        (f for f in (root / "annotations" / f"panoptic_{split}", root / f"panoptic_{split}") if f.is_dir()),
+        root / "annotations" / f"panoptic_{split}",
+    )
+    needed = [(instances, "instances"), (root / split, "val2017")]
+    needed += [(segments, "panoptic"), (maps, "panoptic")] if panoptic else []
+    _refuse_missing(needed)
+    content = _read_json(instances)
+    pictures = _pictures(content, instances, root / split)
+    counts = (len(pictures), len(content.get("annotations", ())))
+    deviation = ""
+    if split == "val2017" and counts != _VAL2017:
+        deviation = (
+            f"these are {counts[0]:,} pictures with {counts[1]:,} annotations, "
+            f"COCO val2017 has {_VAL2017[0]:,} with {_VAL2017[1]:,}"
+        )
+    files = [instances, *([segments] if panoptic else [])]
+    return DataSet(
+        "COCO",
+        split,
+        pictures,
+        _digest(files),
+        instances,
+        segments if panoptic else None,
+        maps if panoptic else None,
+        COCO_SIZES,
+        deviation,
+    )
+
+
+def find_test_dev(root: Path | None) -> DataSet:
+    """COCO test-dev: pictures whose truth only the test server has.
+
+    Raises:
+        DataMissingError: something is missing; every missing piece is named.
+    """
+    if root is None:
+        raise DataMissingError(
+            "COCO test-dev is needed: pass --coco DIR, a folder with annotations/ and test2017/\n"
+            f"from {_SOURCES['test2017']}\nand {_SOURCES['test-dev']}"
+        )
+    images = root / "annotations" / "image_info_test-dev2017.json"
+    _refuse_missing([(images, "test-dev"), (root / "test2017", "test2017")])
+    pictures = _pictures(_read_json(images), images, root / "test2017")
+    return DataSet("COCO", "test-dev2017", pictures, _digest([images]), None, sizes=COCO_SIZES)
+
+
+def _refuse_missing(needed: list[tuple[Path, str]]) -> None:
+    missing = [f"{path}: from {_SOURCES[source]}" for path, source in needed if not path.exists()]
+    if missing:
+        raise DataMissingError("\n".join(["the data set is not whole; missing:", *missing]))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataMissingError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        raise DataMissingError(f"{path}: expected COCO's annotation format, with a list `images`")
+    return content
+
+
+def _pictures(content: dict[str, Any], source: Path, folder: Path) -> tuple[Picture, ...]:
+    try:
+        pictures = [
+            Picture(row["id"], folder / row["file_name"], (row["height"], row["width"]))
+            for row in content["images"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise DataMissingError(f"{source}: a row of `images` lacks {error}") from error
+    if not pictures:
+        raise DataMissingError(f"{source}: lists no images")
+    absent = [picture.path.name for picture in pictures if not picture.path.exists()]
+    if absent:
+        shown = ", ".join(absent[:3])
+        raise DataMissingError(
+            f"{folder}: {len(absent):,} of {len(pictures):,} pictures are missing, such as {shown}"
+        )
+    return tuple(sorted(pictures, key=lambda picture: picture.id))
+
+
+def _digest(files: list[Path]) -> str:
+    digest = sha256()
+    for file in files:
+        digest.update(sha256(file.read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Pictures and data sets: what models are shown, trained on and measured with."""

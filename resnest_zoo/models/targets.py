@@ -1,0 +1,113 @@
+"""Targets of a training step: checked, then brought to the model's device.
+
+A wrong target would otherwise show as a NaN much later or, on an accelerator, end the process.
+
+Legend: N images, G targets, K classes, H and W of the model's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from resnest_zoo.errors import ShapeError, ZooError
+from resnest_zoo.structures import ImageBatch, Polygons, SizeHW, Targets
+
+
+def prepare_targets(
+    targets: Sequence[Targets], batch: ImageBatch, num_classes: int, needs_masks: bool
+) -> list[Targets]:
+    """The targets on the batch's device, their boxes in its precision, float32 at least.
+
+    Raises:
+        ShapeError: pictures and targets differ in number, or a tensor has the wrong shape or dtype.
+        ZooError: a box is empty or not finite, a class is out of range, or masks are missing or wrong.
+    """
+    if len(targets) != len(batch.image_sizes):
+        raise ShapeError(f"{len(batch.image_sizes)} images but {len(targets)} targets")
+    for index, (target, size) in enumerate(zip(targets, batch.image_sizes, strict=True)):
+        where = f"targets of image {index}"
+        _check_boxes(target, where, num_classes)
+        if needs_masks:
+            _check_masks(target, where, size)
+    dtype = torch.promote_types(batch.tensor.dtype, torch.float32)
+    moved = [target.to(batch.tensor.device) for target in targets]
+    return [replace(target, boxes=target.boxes.to(dtype)) for target in moved]
+
+
+def stack_semantic(
+    targets: Sequence[Targets], batch: ImageBatch, num_classes: int, ignore_value: int
+) -> Tensor:
+    """The semantic classes of the padded batch, (N, H, W) int64, the padding ignored.
+
+    Raises:
+        ShapeError: a map has not the size of its picture, or is not int64.
+        ZooError: a map is missing, or a class is neither in 0 … K-1 nor `ignore_value`.
+    """
+    height, width = batch.tensor.shape[-2:]
+    stacked = torch.full((len(targets), height, width), ignore_value, device=batch.tensor.device)
+    for index, (target, size) in enumerate(zip(targets, batch.image_sizes, strict=True)):
+        where, semantic = f"targets of image {index}", target.semantic
+        if semantic is None:
+            raise ZooError(f"{where}: this model learns semantic classes; set Targets.semantic")
+        if semantic.shape != size or semantic.dtype != torch.int64:
+            raise ShapeError(
+                f"{where}: expected an int64 semantic map of the picture's size {size}, "
+                f"got {semantic.dtype} {tuple(semantic.shape)}"
+            )
+        wrong = ((semantic < 0) | (semantic >= num_classes)) & (semantic != ignore_value)
+        if wrong.any():
+            raise ZooError(
+                f"{where}: expected semantic classes 0 … {num_classes - 1} or {ignore_value} to ignore, "
+                f"got {int(semantic[wrong][0])}"
+            )
+        stacked[index, : size[0], : size[1]] = semantic
+    return stacked
+
+
+def _check_boxes(target: Targets, where: str, num_classes: int) -> None:
+    boxes, classes = target.boxes, target.classes
+    if boxes.dim() != 2 or boxes.shape[1] != 4 or not boxes.is_floating_point():
+        raise ShapeError(f"{where}: expected float boxes (G, 4), got {boxes.dtype} {tuple(boxes.shape)}")
+    if classes.shape != (len(boxes),) or classes.dtype != torch.int64:
+        raise ShapeError(
+            f"{where}: expected {len(boxes)} int64 classes for as many boxes, "
+            f"got {classes.dtype} {tuple(classes.shape)}"
+        )
+    good = boxes.isfinite().all(dim=1) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    if not good.all():
+        raise ZooError(
+            f"{where}: expected finite boxes x0, y0, x1, y1 with x0 < x1 and y0 < y1, "
+            f"got {boxes[~good][0].tolist()}; leave such instances out"
+        )
+    wrong = (classes < 0) | (classes >= num_classes)
+    if wrong.any():
+        raise ZooError(f"{where}: expected classes 0 … {num_classes - 1}, got {int(classes[wrong][0])}")
+
+
+def _check_masks(target: Targets, where: str, size: SizeHW) -> None:
+    masks, count = target.masks, len(target)
+    if masks is None:
+        raise ZooError(f"{where}: this model learns masks; set Targets.masks to polygons or bitmasks")
+    if isinstance(masks, Tensor):
+        if masks.shape != (count, *size) or masks.dtype != torch.bool:
+            raise ShapeError(
+                f"{where}: expected bool masks {(count, *size)}, got {masks.dtype} {tuple(masks.shape)}"
+            )
+        return
+    if len(masks) != count:
+        raise ShapeError(f"{where}: expected the polygons of {count} instances, got those of {len(masks)}")
+    _check_polygons(masks, where)
+
+
+def _check_polygons(masks: Polygons, where: str) -> None:
+    for polygons in masks:
+        for polygon in polygons:
+            if len(polygon) < 6 or len(polygon) % 2:
+                raise ZooError(
+                    f"{where}: expected polygons x0, y0, x1, y1, … of at least three points, "
+                    f"got {len(polygon)} numbers"
+                )

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from resnest_zoo.errors import ShapeError, ZooError
+from resnest_zoo.models.targets import prepare_targets, stack_semantic
+from resnest_zoo.structures import ImageBatch, Targets
+
+SIZES = ((20, 30), (16, 24))
+BATCH = ImageBatch(torch.zeros(2, 3, 32, 32), SIZES)
+BOXES = torch.tensor([[1.0, 2.0, 9.0, 8.0], [3.0, 3.0, 4.0, 15.0]])
+CLASSES = torch.tensor([0, 4])
+POLYGONS = [[[1.0, 2.0, 9.0, 2.0, 9.0, 8.0]], []]
+
+
+def bitmasks(*size: int) -> torch.Tensor:
+    return torch.ones(2, *size, dtype=torch.bool)
+
+
+def semantic(*size: int) -> torch.Tensor:
+    return torch.zeros(size, dtype=torch.int64)
+
+
+GOOD = Targets(BOXES, CLASSES, POLYGONS, semantic(20, 30))
+EMPTY = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), [], semantic(16, 24))
+
+
+def prepare(first: Targets, *, masks: bool = True) -> list[Targets]:
+    return prepare_targets([first, EMPTY], BATCH, 5, masks)
+
+
+@pytest.mark.parametrize(
+    "masks", [POLYGONS, bitmasks(20, 30), [[np.arange(6.0)], [np.arange(8.0), np.arange(6.0)]]]
+)
+def test_good_targets_pass(masks):
+    first, second = prepare(Targets(BOXES, CLASSES, masks))
+    assert torch.equal(first.boxes, BOXES)
+    assert first.masks is masks or torch.equal(first.masks, masks)
+    assert (len(first), len(second)) == (2, 0)
+
+
+def test_masks_are_asked_for_only_where_the_model_learns_them():
+    assert prepare(Targets(BOXES, CLASSES), masks=False)[0].masks is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (torch.float64, torch.float64),
+        (torch.float32, torch.float32),
+        (torch.float16, torch.float32),
+    ],
+)
+def test_boxes_take_the_precision_of_the_batch_float32_at_least(dtype, expected):
+    batch = ImageBatch(BATCH.tensor.to(dtype), SIZES)
+    assert prepare_targets([GOOD, EMPTY], batch, 5, True)[0].boxes.dtype == expected
+
+
+def test_everything_moves_to_the_device():
+    moved = Targets(BOXES, CLASSES, bitmasks(20, 30), semantic(20, 30)).to("meta")
+    assert {t.device.type for t in (moved.boxes, moved.classes, moved.masks, moved.semantic)} == {"meta"}
+    assert GOOD.to("meta").masks is POLYGONS
+    assert Targets(BOXES, CLASSES).to("meta").semantic is None
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "complaint"),
+    [
+        (Targets(BOXES[:, :3], CLASSES), ShapeError, r"expected float boxes \(G, 4\), got .*\(2, 3\)"),
+        (Targets(BOXES.long(), CLASSES), ShapeError, r"expected float boxes.*torch\.int64"),
+        (Targets(BOXES, CLASSES[:1]), ShapeError, r"expected 2 int64 classes.*\(1,\)"),
+        (Targets(BOXES, CLASSES.float()), ShapeError, r"int64 classes.*torch\.float32"),
+        (Targets(BOXES, CLASSES + 1), ZooError, "expected classes 0 … 4, got 5"),
+        (Targets(BOXES, CLASSES - 1), ZooError, "expected classes 0 … 4, got -1"),
+        (Targets(BOXES.flip(1), CLASSES), ZooError, r"x0 < x1.*got \[8\.0, 9\.0, 2\.0, 1\.0\]; leave"),
+        (Targets(BOXES * float("nan"), CLASSES), ZooError, "expected finite boxes"),
+        (Targets(torch.tensor([[1.0, 1, 1, 5]]), CLASSES[:1]), ZooError, "x0 < x1"),
+        (Targets(BOXES, CLASSES), ZooError, r"learns masks; set Targets\.masks"),
+        (Targets(BOXES, CLASSES, bitmasks(30, 20)), ShapeError, r"masks \(2, 20, 30\), got .*\(2, 30, 20\)"),
+        (Targets(BOXES, CLASSES, bitmasks(20, 30).float()), ShapeError, r"bool masks.*torch\.float32"),
+        (Targets(BOXES, CLASSES, POLYGONS[:1]), ShapeError, "the polygons of 2 instances, got those of 1"),
+        (Targets(BOXES, CLASSES, [[[1.0, 2, 3, 4]], []]), ZooError, "at least three points, got 4 numbers"),
+        (Targets(BOXES, CLASSES, [[[1.0] * 7], []]), ZooError, "at least three points, got 7 numbers"),
+    ],
+)
+def test_a_wrong_target_is_refused_by_message(target, error, complaint):
+    with pytest.raises(error, match=f"targets of image 0: .*{complaint}"):
+        prepare(target)
+
+
+def test_every_picture_needs_its_targets():
+    with pytest.raises(ShapeError, match="2 images but 1 targets"):
+        prepare_targets([GOOD], BATCH, 5, True)
+
+
+def test_semantic_maps_are_padded_with_what_is_ignored():
+    first = Targets(BOXES, CLASSES, semantic=torch.arange(600).reshape(20, 30) % 7)
+    stacked = stack_semantic([first, EMPTY], BATCH, 7, 255)
+    assert stacked.shape == (2, 32, 32)
+    assert stacked.dtype == torch.int64
+    assert torch.equal(stacked[0, :20, :30], first.semantic)
+    assert (stacked[0, 20:] == 255).all()
+    assert (stacked[0, :, 30:] == 255).all()
+    assert (stacked[1, :16, :24] == 0).all()
+    assert (stacked[1] == 255).sum() == 32 * 32 - 16 * 24
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "complaint"),
+    [
+        (None, ZooError, r"learns semantic classes; set Targets\.semantic"),
+        (semantic(30, 20), ShapeError, r"size \(20, 30\), got torch\.int64 \(30, 20\)"),
+        (semantic(20, 30).int(), ShapeError, r"int64 semantic map.*got torch\.int32"),
+        (semantic(20, 30) + 7, ZooError, "classes 0 … 6 or 255 to ignore, got 7"),
+        (semantic(20, 30) - 1, ZooError, "got -1"),
+    ],
+)
+def test_a_wrong_semantic_map_is_refused_by_message(given, error, complaint):
+    batch = ImageBatch(BATCH.tensor, SIZES[::-1])
+    targets = [EMPTY, Targets(BOXES, CLASSES, semantic=given)]
+    with pytest.raises(error, match=f"targets of image 1: .*{complaint}"):
+        stack_semantic(targets, batch, 7, 255)
