@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from resnest_zoo.config import Config
     from resnest_zoo.data.panoptic import PanopticFiles
     from resnest_zoo.distributed import World
-    from resnest_zoo.training.trainer import Options, Outcome
+    from resnest_zoo.training.trainer import Options, Outcome, Precision
 
 _PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -28,8 +28,8 @@ def add_commands(commands: Any) -> None:
     train = commands.add_parser(
         "train",
         help="train a detector on your data",
-        description="Train a detector on pictures annotated in COCO's JSON. Its classes are those of the file.",
-        epilog="exit codes: 0 done, 1 failed, 130 and 143 stopped by Ctrl-C and SIGTERM with everything saved",
+        description="Train a detector on pictures annotated in COCO's JSON, which names the classes.",
+        epilog="exit codes: 0 done, 1 failed; 130 and 143 ended by Ctrl-C or SIGTERM, with everything saved",
     )
     train.add_argument(
         "--model", required=True, metavar="NAME", help="what to start from; also a config or a checkpoint"
@@ -56,6 +56,11 @@ def add_commands(commands: Any) -> None:
     add_run_options(train)
     train.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="keys of the config and values")
     train.set_defaults(run=_train)
+
+    plot = commands.add_parser("plot", help="draw the curves of a training run")
+    plot.add_argument("run_folder", type=Path, metavar="RUN", help="the folder that `train` wrote")
+    plot.add_argument("--output", type=Path, metavar="FILE", help="default: RUN/curves.png")
+    plot.set_defaults(run=_plot)
 
 
 def positive(text: str) -> int:
@@ -94,8 +99,8 @@ def make_options(args: argparse.Namespace, config: Config, output: Path, started
             f"{output} holds a run already: --resume goes on with it; else choose another folder, or remove "
             "this one"
         )
-    amp = "float16" if torch.cuda.is_available() else "bfloat16"
-    precision = args.precision or (amp if config.solver.amp.enabled else "float32")
+    amp: Precision = "float16" if torch.cuda.is_available() else "bfloat16"
+    precision: Precision = args.precision or (amp if config.solver.amp.enabled else "float32")
     return Options(
         output, started_from, precision, args.channels_last, args.ema, args.log_period, args.resume
     )
@@ -205,3 +210,12 @@ def _print_plan(config: Any, data: Any, output: Path) -> None:
     }
     for label, value in rows.items():
         print(f"{label:<14} {value}", file=sys.stdout, flush=True)
+
+
+def _plot(args: argparse.Namespace) -> int:
+    from resnest_zoo.training.curves import draw_curves
+
+    output = args.output or args.run_folder / "curves.png"
+    draw_curves(args.run_folder, output)
+    print(output)
+    return 0

@@ -28,9 +28,10 @@ from resnest_zoo.evaluation.results import detection_rows
 from resnest_zoo.evaluation.segments import SegmentMap
 from resnest_zoo.evaluation.semantic import count_confusion, semantic_metrics, semantic_truth
 from resnest_zoo.models import GeneralizedRCNN
-from resnest_zoo.structures import Instances
+from resnest_zoo.structures import Instances, PanopticResult
 
 Metrics = dict[str, float | None]
+Detect = Callable[[Tensor], Instances]  # of an RGB uint8 picture (3, H, W); result on the CPU, masks encoded
 
 _DETECTION = {
     "AP": "ap",
@@ -112,7 +113,12 @@ class _Reader(TorchDataset[tuple[int, "Tensor | ZooError"]]):
 
 
 def evaluate(
-    model: GeneralizedRCNN, data: ValidationSet, world: World, stopped: Callable[[], bool] = lambda: False
+    model: GeneralizedRCNN,
+    data: ValidationSet,
+    world: World,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    detect: Detect | None = None,
 ) -> Metrics | None:
     """Measure a model; each process takes every `world.size`-th picture.
 
@@ -121,6 +127,7 @@ def evaluate(
         data: what to measure on.
         world: all processes call this together.
         stopped: asked after each picture; once true in any process, the evaluation is given up.
+        detect: what finds things in a picture, in place of the model alone.
 
     Returns:
         In every process the metrics in percent, the first of them the main one; None if given up.
@@ -131,6 +138,7 @@ def evaluate(
     assert model.config is not None
     was_training = model.training
     model.eval()
+    found_in = detect or _detector(model)
     records: list[dict[str, Any]] = []
     problem = None
     loader: DataLoader[Any] = DataLoader(
@@ -143,7 +151,7 @@ def evaluate(
         for image_id, image in loader:
             if isinstance(image, ZooError):
                 raise image
-            records.append(_record(model, data, image_id, image))
+            records.append(_record(data, image_id, found_in(image)))
             if stopped():
                 break
     except ZooError as error:
@@ -158,27 +166,33 @@ def evaluate(
     return world.broadcast(_metrics(model, data, gathered) if world.is_main else {})
 
 
-@torch.no_grad()
-def _record(model: GeneralizedRCNN, data: ValidationSet, image_id: int, image: Tensor) -> dict[str, Any]:
+def _detector(model: GeneralizedRCNN) -> Detect:
+    @torch.no_grad()
+    def detect(image: Tensor) -> Instances:
+        batch = model.preprocessing.batch([model.preprocessing.resize(image)], next(model.parameters()))
+        (raw,) = model.run(batch, [(image.shape[1], image.shape[2])])
+        return model.finish(raw.to("cpu"), encoded=True)
+
+    return detect
+
+
+def _record(data: ValidationSet, image_id: int, found: Instances) -> dict[str, Any]:
     """What was found in one picture, small enough to be sent to another process."""
-    parameter = next(model.parameters())
-    batch = model.preprocessing.batch([model.preprocessing.resize(image)], parameter)
-    (raw,) = model.run(batch, [(image.shape[1], image.shape[2])])
-    found = model.finish(raw.to("cpu"), encoded=True)
     record: dict[str, Any] = {"detections": detection_rows(found, image_id)}
-    if data.panoptic is not None:
-        record |= _panoptic_record(data, found, data.panoptic[image_id])
+    if data.panoptic is not None and found.panoptic is not None:
+        record |= _panoptic_record(data, found, found.panoptic, data.panoptic[image_id])
     return record
 
 
-def _panoptic_record(data: ValidationSet, found: Instances, annotation: Any) -> dict[str, Any]:
+def _panoptic_record(
+    data: ValidationSet, found: Instances, panoptic: PanopticResult, annotation: Any
+) -> dict[str, Any]:
     assert data.panoptic_folder is not None
-    assert found.panoptic is not None
     ids = read_segment_map(data.panoptic_folder / annotation["file_name"], found.image_size)
     truth = SegmentMap.from_coco(ids, annotation)
-    mine = SegmentMap.from_result(truth.image_id, found.panoptic, found.categories)
+    mine = SegmentMap.from_result(truth.image_id, panoptic, found.categories)
     labels = semantic_truth(truth, found.categories)
-    semantic = found.panoptic.semantic.numpy()
+    semantic = panoptic.semantic.numpy()
     return {
         "segments": match_segments(truth, mine, found.categories),
         "semantic": count_confusion(truth.image_id, labels, semantic, found.categories),
@@ -187,7 +201,7 @@ def _panoptic_record(data: ValidationSet, found: Instances, annotation: Any) -> 
 
 def _metrics(model: GeneralizedRCNN, data: ValidationSet, records: list[dict[str, Any]]) -> Metrics:
     found: Metrics = {}
-    if data.panoptic is not None:
+    if any("segments" in record for record in records):  # augmentation gives no panoptic map
         quality = panoptic_quality((r["segments"] for r in records), model.categories).all
         semantic = semantic_metrics((r["semantic"] for r in records), model.categories)
         found |= {"panoptic_seg/PQ": quality.pq, "panoptic_seg/SQ": quality.sq, "panoptic_seg/RQ": quality.rq}

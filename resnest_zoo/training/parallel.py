@@ -102,6 +102,5 @@ def distribute(model: GeneralizedRCNN, world: World) -> nn.Module:
     return DistributedDataParallel(
         model,
         device_ids=[device.index] if device.type == "cuda" else None,
-        broadcast_buffers=False,  # synchronised norms agree; of others, process 0 speaks
         gradient_as_bucket_view=True,
     )

@@ -1,8 +1,8 @@
 """What a run tells its user: metrics.jsonl, TensorBoard, and a bar or lines of text.
 
 Each line of metrics.jsonl is an object with `iteration`, the number of iterations done. Lines of training
-hold `loss`, its parts by detectron2's names, `lr`, `seconds` and `data_seconds` of an iteration, all means
-since the last line, and `memory_mb`, the highest so far. Lines of evaluation hold metrics in percent.
+hold `loss`, its parts by detectron2's names, `seconds` and `data_seconds` of an iteration, all means since
+the last line, `lr`, and `memory_mb`, the highest so far. Lines of evaluation hold metrics in percent.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Recorder:
         if self._board is not None:
             self._board.close()
 
-    def step(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Take the values of one iteration; `iteration` counts those done."""
+    def step(self, iteration: int, lr: float, values: Mapping[str, float]) -> None:
+        """Take learning rate, losses and times of one iteration; `iteration` counts those done."""
         self._count += 1
         for name, value in values.items():
             self._sums[name] += value
@@ -66,7 +66,7 @@ class Recorder:
         if iteration % self.period and iteration != self.last:
             return
         row = {name: total / self._count for name, total in self._sums.items()}
-        row["memory_mb"] = _memory_mb()
+        row |= {"lr": lr, "memory_mb": _memory_mb()}
         self.write(iteration, row)
         text = _in_words(iteration, self.last, row)
         if self._bar.disable:

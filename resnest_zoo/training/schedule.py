@@ -78,8 +78,8 @@ def scale_schedule(config: Config, num_processes: int) -> Overrides:
     reference = solver.reference_world_size
     if reference == 0:
         raise ConfigError(
-            "SOLVER.REFERENCE_WORLD_SIZE is 0: the config does not say for how many processes its schedule was "
-            "made; the published ones are for 8"
+            "SOLVER.REFERENCE_WORLD_SIZE is 0: the config does not say for how many processes it is; "
+            "the published ones are for 8"
         )
     if solver.ims_per_batch % reference:
         raise ConfigError(

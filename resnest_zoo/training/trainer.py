@@ -155,6 +155,7 @@ def train(
             if progress.evaluated < progress.iteration and _is_due(run, model.config.test.eval_period):
                 _measure(run, stop, recorder)
                 saved = min(saved, progress.iteration - 1)  # what was measured is part of a checkpoint
+            stop.agreed |= world.size == 1 and stop.is_received()
             finished = stop.agreed or progress.iteration >= solver.max_iter
             if saved < progress.iteration and (finished or _is_due(run, solver.checkpoint_period)):
                 _save(run)
@@ -182,7 +183,7 @@ def train(
             progress.iteration += 1
             if recorder is not None:
                 times = {"seconds": perf_counter() - started, "data_seconds": data_seconds}
-                recorder.step(progress.iteration, {**means, "lr": solver.base_lr * factor, **times})
+                recorder.step(progress.iteration, solver.base_lr * factor, {**means, **times})
 
 
 def _start(model: GeneralizedRCNN, options: Options, world: World) -> TrainingState:
@@ -280,7 +281,7 @@ def _measure(run: _Run, stop: _Stop, recorder: Recorder | None) -> None:
     if run.config.test.precise_bn.enabled:
         _measure_norms(run)
     if run.validation is not None:
-        metrics = evaluate(shown, run.validation, run.world, lambda: stop.received is not None)
+        metrics = evaluate(shown, run.validation, run.world, stopped=stop.is_received)
         if metrics is None:
             stop.agreed = True
             return
@@ -361,6 +362,10 @@ class _Stop:
         if self.received is signal.SIGINT and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
+
+    def is_received(self) -> bool:
+        """Whether this process was asked to end."""
+        return self.received is not None
 
     @property
     def signal(self) -> signal.Signals | None:
