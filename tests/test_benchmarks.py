@@ -1,18 +1,16 @@
-"""The harness: weights and pictures defined by names and seeds, files to serve, and exit codes to trust."""
+"""Weights and pictures defined by names and seeds, and checkpoints of them to serve."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import resnest_zoo
-from benchmarks import fill, golden, verify
-from resnest_zoo.registry import Artifact, Entry, info, register
+from benchmarks import fill, golden
+from resnest_zoo.registry import info
 
 Capture = pytest.CaptureFixture[str]
 
@@ -116,169 +114,9 @@ def test_fill_refuses_what_is_no_detector(name: str, tmp_path: Path, capsys: Cap
     assert name in capsys.readouterr().err
 
 
-# --- verify --------------------------------------------------------------------------------------------
-
-
-def write_golden(folder: Path, kind: str, **changes: Any) -> Path:
-    """A golden file of a tiny model, its outputs taken from the model by other code than the checker's."""
-    name = f"tiny_{kind}"
-    model = golden.filled_model(name).double()
-    seen: dict[str, Any] = {}
-    model.backbone.register_forward_hook(lambda *call: seen.update(call[2]))
-    model.proposal_generator.register_forward_hook(lambda *call: seen.update(proposals=call[2][0]))
-    picture = torch.from_numpy(golden.image(64, 96, 0))
-    with torch.inference_mode():
-        (found,) = model([picture], output_sizes=[(80, 120)])
-    stored: dict[str, Any] = {"size": [64, 96], "seed": 0, "out_size": [80, 120]}
-    for level in ("p2", "p6"):
-        flat = seen[level].flatten().numpy()
-        chosen = [flat[k * (flat.size - 1) // 63] for k in range(64)]
-        stored[f"feature_{level}"] = np.array([*chosen, flat.mean(), flat.std()])
-    stored["proposals"] = seen["proposals"].boxes[:20].numpy()
-    stored["objectness"] = seen["proposals"].objectness_logits[:20].numpy()
-    stored |= {"boxes": found.boxes.numpy(), "scores": found.scores.numpy(), "classes": found.classes.numpy()}
-    if found.masks is not None:
-        first = found.masks[:4].numpy()
-        stored |= {"mask_area": found.masks.sum((1, 2)).numpy(), "mask_bits": np.packbits(first)}
-        stored["mask_shape"] = first.shape
-    if found.panoptic is not None:
-        stored |= {
-            "sem_seg": found.panoptic.semantic.numpy(),
-            "panoptic_seg": found.panoptic.segment_map.numpy(),
-        }
-        rows = []
-        for s in found.panoptic.segments:
-            row: dict[str, Any] = {"id": s.id, "isthing": s.is_thing, "category_id": s.class_index}
-            rows.append(row | ({"instance_id": s.instance} if s.is_thing else {"area": s.area}))
-        stored["segments"] = json.dumps(rows)
-    path = folder / f"{name}.npz"
-    np.savez(path, **(stored | changes))
-    return path
-
-
-def run(*argv: str | Path) -> int:
-    return verify.main(["--level", "golden", *map(str, argv)])
-
-
-@pytest.mark.usefixtures("tiny")
-def test_true_outputs_pass_with_one_line_for_each_file(tmp_path: Path, capsys: Capture) -> None:
-    for kind in ("detection", "panoptic"):
-        write_golden(tmp_path, kind)
-    assert run("--golden-dir", tmp_path, "--all") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert lines[0].startswith("pass  tiny_detection.npz ")
-    for kind in ("features", "proposals", "objectness", "boxes", "scores", "classes"):
-        assert f"  {kind} " in lines[0]
-    for kind in ("mask_area", "mask_bits", "sem_seg", "panoptic_seg", "segments"):
-        assert f"  {kind} 0.0e+00" in lines[1]
-        assert kind not in lines[0]
-    assert lines[2] == "2 golden files, float64 on cpu: 0 failed"
-
-
-@pytest.mark.usefixtures("tiny")
-@pytest.mark.parametrize(
-    ("key", "change"),
-    [
-        ("feature_p6", lambda a: a + 1e-4 * a.std()),
-        ("proposals", lambda a: a + np.array([0, 0, 0, 2e-4])),
-        ("objectness", lambda a: a * (1 + 1e-5)),
-        ("boxes", lambda a: a + 2e-4),
-        ("scores", lambda a: a + 2e-7),
-        ("scores", lambda a: a * np.nan),
-        ("classes", lambda a: np.append(a[:-1], a[-1] + 1)),
-        ("boxes", lambda a: a[:-1]),
-        ("mask_area", lambda a: a + 3),
-        ("mask_bits", lambda a: a ^ 255),
-    ],
-)
-def test_a_planted_difference_fails_by_name(key: str, change: Any, tmp_path: Path, capsys: Capture) -> None:
-    path = write_golden(tmp_path, "mask")
-    with np.load(path) as stored:
-        content = dict(stored)
-    np.savez(path, **(content | {key: change(content[key])}))
-    assert run("--golden-dir", tmp_path, "tiny_*") == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("FAIL  tiny_mask.npz")
-    assert lines[1].startswith(f"      {key}: ")
-    assert lines[-1].endswith(": 1 failed")
-
-
-@pytest.mark.usefixtures("tiny")
-def test_one_broken_file_does_not_hide_the_others(tmp_path: Path, capsys: Capture) -> None:
-    whole = write_golden(tmp_path, "mask").read_bytes()
-    (tmp_path / "tiny_cascade.npz").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "tiny_detection.npz").write_bytes(b"")
-    np.savez(tmp_path / "tiny_panoptic.npz", seed=0)
-    assert run("--golden-dir", tmp_path, "--all") == 1
-    out = capsys.readouterr().out
-    assert out.count("FAIL  ") == out.count("cannot be checked: ") == 3
-    assert "pass  tiny_mask.npz" in out
-    assert "Traceback" not in out
-
-
-@pytest.mark.usefixtures("tiny")
-def test_a_file_of_an_unknown_model_fails(tmp_path: Path, capsys: Capture) -> None:
-    write_golden(tmp_path, "mask").rename(tmp_path / "tiny_msk.npz")
-    assert run("--golden-dir", tmp_path, "--all") == 1
-    assert (
-        "FAIL  tiny_msk.npz: No model is called 'tiny_msk'. Did you mean 'tiny_mask'"
-        in capsys.readouterr().out
-    )
-
-
 @pytest.mark.usefixtures("tiny")
 def test_two_fills_are_the_same_to_the_byte() -> None:
     first, second = (golden.filled_model("tiny_mask").state_dict() for _ in range(2))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert all(int(first[key]) == 0 for key in first if key.endswith("num_batches_tracked"))
-
-
-@pytest.mark.usefixtures("tiny")
-def test_every_name_needs_a_file(tmp_path: Path, capsys: Capture) -> None:
-    write_golden(tmp_path, "mask")
-    assert run("--golden-dir", tmp_path, "tiny_mask", "yolo*") == 1
-    out = capsys.readouterr().out
-    assert "FAIL  yolo*: no golden file matches" in out
-    assert "pass  tiny_mask.npz" in out
-
-
-def test_an_empty_folder_is_no_success(tmp_path: Path, capsys: Capture) -> None:
-    assert run("--golden-dir", tmp_path, "--all") == 1
-    assert "no golden files" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "argv",
-    [
-        [],
-        ["--all", "faster_rcnn_resnet50"],
-        ["--all", "--golden-dir", "no/such/folder"],
-        ["--all", "--dtype", "int8"],
-    ],
-)
-def test_wrong_usage_is_2(argv: list[str], capsys: Capture) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run(*argv)
-    assert caught.value.code == 2
-    assert "usage: python -m benchmarks.verify" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("own_registry")
-def test_opts_of_a_file_reach_the_model(tiny: Path, tmp_path: Path, capsys: Capture) -> None:
-    path = write_golden(tmp_path, "detection")
-    with np.load(path) as stored:
-        content = dict(stored)
-    opts = json.dumps(["TEST.DETECTIONS_PER_IMAGE", "2"])
-    kept = {key: content[key][:2] for key in ("boxes", "scores", "classes")}
-    np.savez(path, **(content | kept | {"opts": opts}))
-    assert run("--golden-dir", tmp_path, "--all") == 0, capsys.readouterr().out
-
-
-@pytest.mark.usefixtures("own_registry")
-def test_a_backbone_has_no_golden(tmp_path: Path, capsys: Capture) -> None:
-    register(Entry("bone", "backbone", Artifact("bone.pth")))
-    np.savez(tmp_path / "bone.npz", seed=0, size=[8, 8])
-    assert run("--golden-dir", tmp_path, "--all") == 1
-    assert "FAIL  bone.npz" in capsys.readouterr().out

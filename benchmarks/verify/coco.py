@@ -23,7 +23,7 @@ from benchmarks.verify.prediction import Detector, predict_all
 from resnest_zoo import hub
 from resnest_zoo.categories import Categories
 from resnest_zoo.distributed import World
-from resnest_zoo.errors import ZooError
+from resnest_zoo.errors import ConfigError, ZooError
 from resnest_zoo.hub.staging import staged
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.registry import Entry
@@ -125,7 +125,7 @@ def _find_all(entry: Entry, settings: Settings) -> tuple[Finding | None, DataSet
 
 
 def _find_data(entry: Entry, settings: Settings) -> DataSet:
-    row = entry.reported[0]
+    row = next(row for row in entry.reported if "test" not in row.split)
     if (row.dataset, row.split) == ("COCO", "val2017"):
         return find_coco(settings.coco, panoptic=entry.task == "panoptic segmentation")
     raise DataMissingError(
@@ -179,12 +179,7 @@ class _Run:
 
     def predict(self, world: World, advance: Advance) -> _Predicted:
         """Detect in all pictures; complete in process 0."""
-        model = resnest_zoo.get(
-            self.entry.name,
-            weights=self.weights,
-            device=world.device(self.settings.device),
-            overrides={**THRESHOLDS, **self.data.sizes},
-        ).to(getattr(torch, self.settings.dtype))
+        model = self._build(world)
         folder = Path(world.broadcast(str(self._folder(model)) if world.is_main else ""))
         folder.mkdir(parents=True, exist_ok=True)  # every machine has a disk of its own
         what = f"{self.data.split}{' with TTA' if self.tta else ''}"
@@ -198,6 +193,32 @@ class _Run:
             advance=lambda count: advance(what, count, len(self.pictures)),
         )
         return _Predicted(folder, records, model.categories, model.roi_heads.mask_head is not None)
+
+    def _build(self, world: World) -> GeneralizedRCNN:
+        """The model of this process; an error in one is an error in all, which would wait for it."""
+        model = problem = None
+        try:
+            model = resnest_zoo.get(
+                self.entry.name,
+                weights=self.weights,
+                device=world.device(self.settings.device),
+                overrides={**THRESHOLDS, **self.data.sizes},
+            ).to(getattr(torch, self.settings.dtype))
+            self._check_categories(model)
+        except ZooError as error:
+            problem = str(error)
+        if problem := world.first(problem):
+            raise ZooError(problem)
+        assert model is not None
+        return model
+
+    def _check_categories(self, model: GeneralizedRCNN) -> None:
+        strange = sorted(set(model.categories.thing_ids) - self.data.category_ids)
+        if strange and self.data.instances is not None:
+            raise ConfigError(
+                f"{self.data.instances}: lacks {len(strange)} of the {len(model.categories.things)} category "
+                f"ids that {self.entry.name} detects, such as {strange[0]}; expected its own data set"
+            )
 
     def _folder(self, model: GeneralizedRCNN) -> Path:
         """The folder of this run: the latest with these conditions to resume, else a new one."""

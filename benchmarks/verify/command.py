@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from benchmarks.verify.live import Watcher, watch
 from benchmarks.verify.outcome import LEVELS, Finding, ModelOutcome, Status, exit_code, junit, report_lines
 from benchmarks.verify.results import record
 from resnest_zoo.distributed import World, join
-from resnest_zoo.errors import UnknownModelError, ZooError
+from resnest_zoo.errors import ConfigError, RegistryError, UnknownModelError, ZooError
 from resnest_zoo.hub.staging import staged
 from resnest_zoo.registry import PUBLISHED, Entry, info, list_models
 
@@ -37,6 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     # On a GPU float32 would otherwise mean TF32 in convolutions, ten bits of mantissa instead of 23.
     torch.backends.cudnn.allow_tf32 = False
+    try:
+        return _verify(args)
+    except (ConfigError, RegistryError) as error:  # of the settings, a zoo file, or how processes started
+        print(f"python -m benchmarks.verify: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _verify(args: argparse.Namespace) -> int:
     files, problems = _golden_files(args.golden_dir)
     names, unknown = _select(args, files)
     problems = [*(problems if args.all and "golden" in args.level else ()), *unknown]
@@ -81,6 +90,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--golden-dir: {args.golden_dir} is no folder")
     if args.coco is not None and not args.coco.is_dir():
         parser.error(f"--coco: {args.coco} is no folder")
+    for option, file in (("--json", args.json), ("--junit", args.junit)):
+        if file not in (None, "-") and not Path(file).parent.is_dir():  # better now than at the end
+            parser.error(f"{option}: {Path(file).parent} is no folder")
     args.level = [level for level in LEVELS if level in (args.level or LEVELS)]
     return args
 

@@ -61,6 +61,7 @@ class DataSet:
         panoptic: the JSON of segments; None where there is none.
         panoptic_maps: the folder of its PNG files.
         sizes: keys of the config that the evaluation decides: how large pictures enter the model.
+        category_ids: of the things in `instances`.
         deviation: why numbers on it are not those on the published data set; "" if they are.
     """
 
@@ -72,6 +73,7 @@ class DataSet:
     panoptic: Path | None = None
     panoptic_maps: Path | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
+    category_ids: frozenset[int] = frozenset()
     deviation: str = ""
 
 
@@ -101,9 +103,11 @@ def find_coco(root: Path | None, *, panoptic: bool, split: str = "val2017") -> D
     needed = [(instances, "instances"), (root / split, "val2017")]
     needed += [(segments, "panoptic"), (maps, "panoptic")] if panoptic else []
     _refuse_missing(needed)
-    content = _read_json(instances)
+    content = _read_json(instances, "annotations", "categories")
     pictures = _pictures(content, instances, root / split)
-    counts = (len(pictures), len(content.get("annotations", ())))
+    if panoptic:
+        _check_segments(_read_json(segments, "annotations"), segments, maps, pictures)
+    counts = (len(pictures), len(content["annotations"]))
     deviation = ""
     if split == "val2017" and counts != _VAL2017:
         deviation = (
@@ -120,6 +124,7 @@ def find_coco(root: Path | None, *, panoptic: bool, split: str = "val2017") -> D
         segments if panoptic else None,
         maps if panoptic else None,
         COCO_SIZES,
+        frozenset(_column(content["categories"], "id", instances, "categories")),
         deviation,
     )
 
@@ -147,13 +152,19 @@ def _refuse_missing(needed: list[tuple[Path, str]]) -> None:
         raise DataMissingError("\n".join(["the data set is not whole; missing:", *missing]))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, *lists: str) -> dict[str, Any]:
+    """A file in COCO's format, which has `images` and these lists."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise DataMissingError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise DataMissingError(f"{path}: expected COCO's annotation format, with a list `images`")
+    absent = [
+        name
+        for name in ("images", *lists)
+        if not isinstance(content, dict) or not isinstance(content.get(name), list)
+    ]
+    if absent:
+        raise DataMissingError(f"{path}: expected COCO's annotation format, with a list `{absent[0]}`")
     return content
 
 
@@ -167,13 +178,39 @@ def _pictures(content: dict[str, Any], source: Path, folder: Path) -> tuple[Pict
         raise DataMissingError(f"{source}: a row of `images` lacks {error}") from error
     if not pictures:
         raise DataMissingError(f"{source}: lists no images")
-    absent = [picture.path.name for picture in pictures if not picture.path.exists()]
+    _refuse_absent(folder, [picture.path for picture in pictures], "pictures")
+    return tuple(sorted(pictures, key=lambda picture: picture.id))
+
+
+def _check_segments(
+    content: dict[str, Any], source: Path, maps: Path, pictures: tuple[Picture, ...]
+) -> None:
+    """Every picture has its segments: one that lacks them would be left out of PQ."""
+    ids = set(_column(content["annotations"], "image_id", source, "annotations"))
+    absent = [picture.path.name for picture in pictures if picture.id not in ids]
+    if absent:
+        raise DataMissingError(
+            f"{source}: {len(absent):,} of {len(pictures):,} pictures have no segments, such as "
+            f"{', '.join(absent[:3])}; from {_SOURCES['panoptic']}"
+        )
+    names = _column(content["annotations"], "file_name", source, "annotations")
+    _refuse_absent(maps, [maps / name for name in names], "segment maps")
+
+
+def _column(rows: list[Any], key: str, source: Path, name: str) -> list[Any]:
+    try:
+        return [row[key] for row in rows]
+    except (KeyError, TypeError) as error:
+        raise DataMissingError(f"{source}: a row of `{name}` lacks {error}") from error
+
+
+def _refuse_absent(folder: Path, files: list[Path], what: str) -> None:
+    absent = [file.name for file in files if not file.exists()]
     if absent:
         shown = ", ".join(absent[:3])
         raise DataMissingError(
-            f"{folder}: {len(absent):,} of {len(pictures):,} pictures are missing, such as {shown}"
+            f"{folder}: {len(absent):,} of {len(files):,} {what} are missing, such as {shown}"
         )
-    return tuple(sorted(pictures, key=lambda picture: picture.id))
 
 
 def _digest(files: list[Path]) -> str:

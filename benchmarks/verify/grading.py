@@ -158,19 +158,24 @@ def compare(
         elif row.tta is None:
             comparisons += _either(row, measured, data, pictures)
         else:
-            comparisons += _grade(row, row.tta, measured[row.tta], data, pictures)
+            comparisons += _grade(_claims(row), row.tta, measured[row.tta], data, pictures)
     statuses = [comparison.status for comparison in comparisons]
     order = (Status.FAIL, Status.PARTIAL, Status.PASS, Status.NOT_VERIFIABLE)
     status = next((status for status in order if status in statuses), Status.NOT_VERIFIABLE)
-    apart = [
-        f"{c.metric} on {c.conditions}: measured {c.measured:.2f}, reported {c.reported:.2f}, "
-        f"{abs(c.difference):.2f} apart, tolerance {c.tolerance:.2f}"
-        for c in comparisons
-        if c.status is Status.FAIL and c.measured is not None and c.difference is not None
-    ]
+    apart = [_complaint(c) for c in comparisons if c.status is Status.FAIL]
     summary = apart[0] if apart else (data.deviation or f"{pictures:,} pictures")
     figures = {("with TTA" if tta else "plain"): m.figures() for tta, m in measured.items()}
     return Finding(status, summary, tuple(apart[1:]), tuple(comparisons), figures)
+
+
+def _complaint(c: Comparison) -> str:
+    where = f"{c.metric} on {c.conditions}"
+    if c.measured is None or c.difference is None:
+        return f"{where}: {c.note}"
+    return (
+        f"{where}: measured {c.measured:.2f}, reported {c.reported:.2f}, "
+        f"{abs(c.difference):.2f} apart, tolerance {c.tolerance:.2f}"
+    )
 
 
 def _claims(row: Reported) -> dict[str, float]:
@@ -188,14 +193,19 @@ def _unverifiable(row: Reported) -> list[Comparison]:
     ]
 
 
-def _grade(row: Reported, tta: bool, measured: Measured, data: DataSet, pictures: int) -> list[Comparison]:
+def _grade(
+    claims: Mapping[str, float], tta: bool, measured: Measured, data: DataSet, pictures: int
+) -> list[Comparison]:
     graded = []
     where = f"{data.name} {data.split}{', TTA' if tta else ''}"
-    for metric, claim in _claims(row).items():
+    outputs = {"box AP": measured.box, "mask AP": measured.mask, "PQ": measured.panoptic}
+    for metric, claim in claims.items():
         value = measured.percent(metric)
         status, note = Status.FAIL, ""
-        if value is None:
+        if outputs[metric] is None:
             note = "the model has no such output"
+        elif value is None:
+            status, note = Status.PARTIAL, "these pictures have no object that counts"
         elif measured.ranges is not None:
             low, high = measured.ranges[metric]
             status = Status.PARTIAL
@@ -213,8 +223,10 @@ def _either(
     row: Reported, measured: Mapping[bool, Measured], data: DataSet, pictures: int
 ) -> list[Comparison]:
     """A row that does not say whether boxes and masks were augmented: both are shown, one must agree."""
-    plain = _grade(row, False, measured[False], data, pictures)
-    with_tta = _grade(replace(row, pq=None), True, measured[True], data, pictures)
+    claims = _claims(row)
+    plain = _grade(claims, False, measured[False], data, pictures)
+    augmented = {metric: claim for metric, claim in claims.items() if metric != "PQ"}
+    with_tta = _grade(augmented, True, measured[True], data, pictures)
     of_plain = [c for c in plain if c.metric != "PQ"]
     for one, other in ((of_plain, with_tta), (with_tta, of_plain)):
         if all(c.status is Status.PASS for c in one) and any(c.status is Status.FAIL for c in other):

@@ -10,7 +10,7 @@ import resnest_zoo
 from benchmarks import golden
 from benchmarks.verify.outcome import Finding, Status
 from resnest_zoo import hub
-from resnest_zoo.errors import CheckpointError, DownloadError, IntegrityError
+from resnest_zoo.errors import CheckpointError, ConfigError, DownloadError, IntegrityError
 from resnest_zoo.registry import Entry
 
 
@@ -40,7 +40,7 @@ def check_load(entry: Entry, path: Path) -> Finding:
     """Load the file strictly: every tensor of the model, in its shape, and no other."""
     try:
         model = resnest_zoo.get(entry.name, weights=path)
-    except CheckpointError as error:
+    except (CheckpointError, ConfigError) as error:
         return Finding(Status.FAIL, *_first_line(error))
     parameters = sum(p.numel() for p in model.parameters())
     tensors = len(model.state_dict())

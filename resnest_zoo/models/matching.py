@@ -28,8 +28,9 @@ class Matcher:
         thresholds: rising IoUs.
         labels: of the ranges they part, one more than thresholds; a threshold belongs to the range above it.
         low_quality: make positive, too, the boxes that overlap some target as much as any box does. They
-            keep the target they overlap most themselves, which may be another one. Where no box overlaps
-            a target at all, those are all the boxes beside it, as in the reference.
+            keep the target they overlap most themselves, which may be another one. A target that no box
+            overlaps makes every box positive, as in the reference; anchors, which cover the whole picture,
+            leave none alone.
 
     Source: Faster R-CNN (Ren et al., 2015), section 3.1.2; detectron2, `Matcher`.
     """

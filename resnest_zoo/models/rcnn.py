@@ -130,7 +130,8 @@ class GeneralizedRCNN(nn.Module):
 
         Raises:
             ShapeError: pictures and targets differ in number, or a target's shape or dtype is wrong.
-            ZooError: a target's value is wrong or missing, or the proposals are not finite any more.
+            DataError: a target's value is wrong, or a part of it is missing.
+            ZooError: the proposals are not finite any more.
         """
         return self._losses(self.backbone(batch.tensor), batch, targets, generator)
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from resnest_zoo.errors import ShapeError, ZooError
+from resnest_zoo.errors import DataError, ShapeError
 from resnest_zoo.structures import ImageBatch, Polygons, SizeHW, Targets
 
 
@@ -24,7 +24,7 @@ def prepare_targets(
 
     Raises:
         ShapeError: pictures and targets differ in number, or a tensor has the wrong shape or dtype.
-        ZooError: a box is empty or not finite, a class is out of range, or masks are missing or wrong.
+        DataError: a box is empty or not finite, a class is out of range, or masks are missing or wrong.
     """
     if len(targets) != len(batch.image_sizes):
         raise ShapeError(f"{len(batch.image_sizes)} images but {len(targets)} targets")
@@ -45,14 +45,14 @@ def stack_semantic(
 
     Raises:
         ShapeError: a map has not the size of its picture, or is not int64.
-        ZooError: a map is missing, or a class is neither in 0 … K-1 nor `ignore_value`.
+        DataError: a map is missing, or a class is neither in 0 … K-1 nor `ignore_value`.
     """
     height, width = batch.tensor.shape[-2:]
     stacked = torch.full((len(targets), height, width), ignore_value, device=batch.tensor.device)
     for index, (target, size) in enumerate(zip(targets, batch.image_sizes, strict=True)):
         where, semantic = f"targets of image {index}", target.semantic
         if semantic is None:
-            raise ZooError(f"{where}: this model learns semantic classes; set Targets.semantic")
+            raise DataError(f"{where}: this model learns semantic classes; set Targets.semantic")
         if semantic.shape != size or semantic.dtype != torch.int64:
             raise ShapeError(
                 f"{where}: expected an int64 semantic map of the picture's size {size}, "
@@ -60,7 +60,7 @@ def stack_semantic(
             )
         wrong = ((semantic < 0) | (semantic >= num_classes)) & (semantic != ignore_value)
         if wrong.any():
-            raise ZooError(
+            raise DataError(
                 f"{where}: expected semantic classes 0 … {num_classes - 1} or {ignore_value} to ignore, "
                 f"got {int(semantic[wrong][0])}"
             )
@@ -79,19 +79,19 @@ def _check_boxes(target: Targets, where: str, num_classes: int) -> None:
         )
     good = boxes.isfinite().all(dim=1) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     if not good.all():
-        raise ZooError(
+        raise DataError(
             f"{where}: expected finite boxes x0, y0, x1, y1 with x0 < x1 and y0 < y1, "
             f"got {boxes[~good][0].tolist()}; leave such instances out"
         )
     wrong = (classes < 0) | (classes >= num_classes)
     if wrong.any():
-        raise ZooError(f"{where}: expected classes 0 … {num_classes - 1}, got {int(classes[wrong][0])}")
+        raise DataError(f"{where}: expected classes 0 … {num_classes - 1}, got {int(classes[wrong][0])}")
 
 
 def _check_masks(target: Targets, where: str, size: SizeHW) -> None:
     masks, count = target.masks, len(target)
     if masks is None:
-        raise ZooError(f"{where}: this model learns masks; set Targets.masks to polygons or bitmasks")
+        raise DataError(f"{where}: this model learns masks; set Targets.masks to polygons or bitmasks")
     if isinstance(masks, Tensor):
         if masks.shape != (count, *size) or masks.dtype != torch.bool:
             raise ShapeError(
@@ -107,7 +107,7 @@ def _check_polygons(masks: Polygons, where: str) -> None:
     for polygons in masks:
         for polygon in polygons:
             if len(polygon) < 6 or len(polygon) % 2:
-                raise ZooError(
+                raise DataError(
                     f"{where}: expected polygons x0, y0, x1, y1, … of at least three points, "
                     f"got {len(polygon)} numbers"
                 )

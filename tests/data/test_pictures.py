@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from resnest_zoo.errors import ImageError
 from resnest_zoo.data.pictures import read_picture
+from resnest_zoo.errors import ImageError
 
 # Four pixels, no two alike, two rows of two: red, green / blue, grey.
 RGB = np.array([[[250, 0, 10], [0, 200, 30]], [[5, 15, 240], [120, 130, 140]]], dtype=np.uint8)

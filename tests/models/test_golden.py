@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import golden
+from benchmarks import golden, golden_training
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.models.preprocess import Preprocessing
 from resnest_zoo.models.rcnn import PanopticFPN
@@ -58,11 +58,18 @@ def test_every_kind_of_model_and_result_has_a_golden():
         "panoptic_resnest200_3x.combine",
         "faster_rcnn_resnest50.tta",
         "mask_cascade_resnet50.tta",
+        "faster_rcnn_resnet50.losses",
+        "faster_rcnn_resnest50_dcn.losses",
+        "mask_cascade_resnet50.losses",
+        "mask_cascade_resnest50.losses",
+        "panoptic_resnest200_3x.losses",
     } <= stems
 
 
 def test_no_golden_is_large():
-    assert max(path.stat().st_size for path in FILES) < 50_000
+    """One of a training step holds a number for each parameter."""
+    for path in FILES:
+        assert path.stat().st_size < (300_000 if ".losses." in path.name else 50_000), path.name
 
 
 def test_every_dtype_has_a_tolerance_for_every_kind():
@@ -125,7 +132,7 @@ def check(
 def test_the_same_model_passes_with_every_kind_of_output(check):
     outcome = check(make())
     assert outcome.passed
-    assert set(outcome.differences) == set(golden.TOLERANCES["float64"])
+    assert set(outcome.differences) == set(golden.TOLERANCES["float64"]) - {"losses", "gradients"}
     assert outcome.line().startswith("pass  tiny.npz")
 
 
@@ -223,6 +230,122 @@ def test_a_fault_in_the_result_is_caught(check, edit: Callable[[Instances], Inst
     original = model.infer
     model.infer = lambda *args: [edit(result) for result in original(*args)]
     assert any(failure.startswith(complaint) for failure in check(model).failures)
+
+
+# A training step of a tiny panoptic cascade.
+
+STEP = (
+    *(*TINY, *tiny.CASCADE, *golden_training.OPTS),
+    *("MODEL.ROI_HEADS.NUM_CLASSES", "45", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "54"),
+)
+
+
+@pytest.fixture(scope="module")
+def stored_step(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one step of `make(*STEP)` gives, in the format of a golden file."""
+    sizes = [(64, 96), (50, 70)]
+    pictures = [torch.from_numpy(golden.image(*size, 3 + k)).flip(0) for k, size in enumerate(sizes)]
+    model = make(*STEP).train()
+    losses = model(pictures, [golden_training.targets(size, k) for k, size in enumerate(sizes)])
+    learning = {key: p for key, p in model.named_parameters() if p.requires_grad}
+    gradients = torch.autograd.grad(sum(losses.values()), list(learning.values()))
+    content = {f"loss/{name}": loss.detach().numpy() for name, loss in losses.items()}
+    norms = (float(gradient.square().sum()) ** 0.5 for gradient in gradients)
+    content |= dict(zip((f"grad/{key}" for key in learning), norms, strict=True))
+    path = tmp_path_factory.mktemp("golden") / "tiny.losses.npz"
+    np.savez_compressed(path, sizes=np.array(sizes), seed=np.array(3), **content)
+    return path
+
+
+@pytest.fixture
+def check_step(
+    stored_step: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[GeneralizedRCNN], golden.Outcome]:
+    def run(model: GeneralizedRCNN) -> golden.Outcome:
+        monkeypatch.setattr(golden, "filled_model", lambda *_: model)
+        return golden.check(stored_step)
+
+    return run
+
+
+def test_the_same_step_passes(check_step):
+    outcome = check_step(make(*STEP))
+    assert outcome.failures == []
+    assert set(outcome.differences) == {"losses", "gradients"}
+
+
+def thaw_res2(model: PanopticFPN) -> None:
+    for parameter in model.backbone.bottom_up.get_submodule("res2").parameters():
+        parameter.requires_grad = True
+
+
+def freeze_box_head(model: PanopticFPN) -> None:
+    for parameter in model.roi_heads.box_head.parameters():
+        parameter.requires_grad = False
+
+
+class Flipping(Preprocessing):
+    def batch(self, images: list[Tensor], like: Tensor) -> ImageBatch:
+        return super().batch([image.flip(2) for image in images], like)
+
+
+def flip_pictures(model: PanopticFPN) -> None:
+    model.preprocessing = Flipping(**vars(model.preprocessing))
+
+
+def other_matching(model: PanopticFPN) -> None:
+    rpn = model.proposal_generator
+    rpn.in_training = replace(rpn.in_training, matcher=replace(rpn.in_training.matcher, low_quality=False))
+
+
+def no_own_boxes(model: PanopticFPN) -> None:
+    model.roi_heads.sampling = replace(model.roi_heads.sampling, append_targets=False)
+
+
+def unscaled_stages(model: PanopticFPN) -> None:
+    pooler = model.roi_heads.box_pooler
+    model.roi_heads.box_pooler = lambda *args: _tripled(pooler(*args))
+
+
+def _tripled(pooled: Tensor) -> Tensor:
+    pooled.register_hook(lambda gradient: 3 * gradient)
+    return pooled
+
+
+def weigh_semantics(model: PanopticFPN) -> None:
+    model.semantic_loss_weight = 1.0001
+
+
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
+        (thaw_res2, "grad/backbone.bottom_up.res2.0.conv1.weight: the reference has none"),
+        (freeze_box_head, "grad/roi_heads.box_head.0.fc1.weight: stored, but"),
+        (flip_pictures, "loss/loss_cls_stage0: differs"),
+        (other_matching, "loss/loss_rpn_loc: differs"),
+        (no_own_boxes, "loss/loss_mask: differs"),
+        (unscaled_stages, "grad/backbone.fpn_output2.weight: differs"),
+        (weigh_semantics, "loss/loss_sem_seg: differs by 1.0"),
+    ],
+)
+def test_a_fault_in_the_training_step_is_caught(check_step, fault, complaint):
+    model = make(*STEP)
+    fault(model)
+    outcome = check_step(model)
+    assert any(failure.startswith(complaint) for failure in outcome.failures), outcome.failures[:5]
+
+
+def test_the_targets_of_a_step_are_those_of_the_reference():
+    target = golden_training.targets((128, 160), 1)
+    assert target.boxes[0].tolist() == pytest.approx([16.0, 12.8, 80.0, 76.8])
+    assert target.boxes[2].tolist() == pytest.approx([8.0, 70.4, 48.0, 121.6])
+    assert target.classes.tolist() == [2, 18, 43]
+    assert target.masks[1][0] == pytest.approx([64.0, 38.4, 152.0, 44.8, 96.0, 115.2])
+    assert target.semantic.shape == (128, 160)
+    assert (target.semantic[:16] == 255).all()
+    assert int(target.semantic[16, 0]) == 0
+    assert int(target.semantic[127, 159]) == (3 * 7 + 4 * 3) % 54
+    assert int(target.semantic[40, 100]) == 7 + 3 * 3
 
 
 def test_an_output_that_the_model_lacks_is_a_failure(check):

@@ -73,6 +73,13 @@ def test_boxes_that_are_equally_good_are_all_positive():
     assert RPN_STYLE(target, boxes)[1].tolist() == [1, 1, 0]
 
 
+def test_a_target_that_nothing_overlaps_makes_every_box_positive():
+    targets = torch.tensor([[0.0, 0.0, 10.0, 10.0], [90.0, 90.0, 99.0, 99.0]])
+    boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0], [30.0, 30.0, 40.0, 40.0]])
+    assert RPN_STYLE(targets, boxes)[1].tolist() == [1, 1]
+    assert naive.match(targets.numpy(), boxes.numpy(), (0.3, 0.7), (0, -1, 1), True)[1] == [1, 1]
+
+
 @pytest.mark.parametrize("first", [0, -1])
 @pytest.mark.parametrize("boxes", [0, 3])
 def test_without_targets_every_box_has_the_first_label(boxes, first):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from resnest_zoo.errors import ShapeError, ZooError
+from resnest_zoo.errors import DataError, ShapeError
 from resnest_zoo.models.targets import prepare_targets, stack_semantic
 from resnest_zoo.structures import ImageBatch, Targets
 
@@ -72,17 +72,17 @@ def test_everything_moves_to_the_device():
         (Targets(BOXES.long(), CLASSES), ShapeError, r"expected float boxes.*torch\.int64"),
         (Targets(BOXES, CLASSES[:1]), ShapeError, r"expected 2 int64 classes.*\(1,\)"),
         (Targets(BOXES, CLASSES.float()), ShapeError, r"int64 classes.*torch\.float32"),
-        (Targets(BOXES, CLASSES + 1), ZooError, "expected classes 0 … 4, got 5"),
-        (Targets(BOXES, CLASSES - 1), ZooError, "expected classes 0 … 4, got -1"),
-        (Targets(BOXES.flip(1), CLASSES), ZooError, r"x0 < x1.*got \[8\.0, 9\.0, 2\.0, 1\.0\]; leave"),
-        (Targets(BOXES * float("nan"), CLASSES), ZooError, "expected finite boxes"),
-        (Targets(torch.tensor([[1.0, 1, 1, 5]]), CLASSES[:1]), ZooError, "x0 < x1"),
-        (Targets(BOXES, CLASSES), ZooError, r"learns masks; set Targets\.masks"),
+        (Targets(BOXES, CLASSES + 1), DataError, "expected classes 0 … 4, got 5"),
+        (Targets(BOXES, CLASSES - 1), DataError, "expected classes 0 … 4, got -1"),
+        (Targets(BOXES.flip(1), CLASSES), DataError, r"x0 < x1.*got \[8\.0, 9\.0, 2\.0, 1\.0\]; leave"),
+        (Targets(BOXES * float("nan"), CLASSES), DataError, "expected finite boxes"),
+        (Targets(torch.tensor([[1.0, 1, 1, 5]]), CLASSES[:1]), DataError, "x0 < x1"),
+        (Targets(BOXES, CLASSES), DataError, r"learns masks; set Targets\.masks"),
         (Targets(BOXES, CLASSES, bitmasks(30, 20)), ShapeError, r"masks \(2, 20, 30\), got .*\(2, 30, 20\)"),
         (Targets(BOXES, CLASSES, bitmasks(20, 30).float()), ShapeError, r"bool masks.*torch\.float32"),
         (Targets(BOXES, CLASSES, POLYGONS[:1]), ShapeError, "the polygons of 2 instances, got those of 1"),
-        (Targets(BOXES, CLASSES, [[[1.0, 2, 3, 4]], []]), ZooError, "at least three points, got 4 numbers"),
-        (Targets(BOXES, CLASSES, [[[1.0] * 7], []]), ZooError, "at least three points, got 7 numbers"),
+        (Targets(BOXES, CLASSES, [[[1.0, 2, 3, 4]], []]), DataError, "at least three points, got 4 numbers"),
+        (Targets(BOXES, CLASSES, [[[1.0] * 7], []]), DataError, "at least three points, got 7 numbers"),
     ],
 )
 def test_a_wrong_target_is_refused_by_message(target, error, complaint):
@@ -110,11 +110,11 @@ def test_semantic_maps_are_padded_with_what_is_ignored():
 @pytest.mark.parametrize(
     ("given", "error", "complaint"),
     [
-        (None, ZooError, r"learns semantic classes; set Targets\.semantic"),
+        (None, DataError, r"learns semantic classes; set Targets\.semantic"),
         (semantic(30, 20), ShapeError, r"size \(20, 30\), got torch\.int64 \(30, 20\)"),
         (semantic(20, 30).int(), ShapeError, r"int64 semantic map.*got torch\.int32"),
-        (semantic(20, 30) + 7, ZooError, "classes 0 … 6 or 255 to ignore, got 7"),
-        (semantic(20, 30) - 1, ZooError, "got -1"),
+        (semantic(20, 30) + 7, DataError, "classes 0 … 6 or 255 to ignore, got 7"),
+        (semantic(20, 30) - 1, DataError, "got -1"),
     ],
 )
 def test_a_wrong_semantic_map_is_refused_by_message(given, error, complaint):
