@@ -285,7 +285,10 @@ def write_safetensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping
     try:
         tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
         try:
+            part.touch()
+            mode = part.stat().st_mode
             save_file(tensors, part, metadata=dict(metadata))
+            part.chmod(mode)  # as the user's other files; safetensors would keep it for the owner alone
             with part.open("r+b") as file:
                 _sort_header(file)
                 os.fsync(file.fileno())  # else a power cut could leave half a file under the name

@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnest_zoo.errors import ConfigError
+from resnest_zoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from resnest_zoo.config import Config
+    from resnest_zoo.data.dataset import Dataset
     from resnest_zoo.data.panoptic import PanopticFiles
     from resnest_zoo.distributed import World
     from resnest_zoo.training.trainer import Options, Outcome, Precision
@@ -54,7 +55,9 @@ def add_commands(commands: Any) -> None:
     train.add_argument("--lr", type=float, metavar="X", help="default: the config's, by the batch size")
     train.add_argument("--device", help="such as cpu or cuda; by default a GPU if there is one")
     add_run_options(train)
-    train.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="keys of the config and values")
+    train.add_argument(
+        "overrides", nargs="*", metavar="KEY VALUE", help="keys of the config and values, after all options"
+    )
     train.set_defaults(run=_train)
 
     plot = commands.add_parser("plot", help="draw the curves of a training run")
@@ -130,21 +133,14 @@ def _train(args: argparse.Namespace) -> int:
 
 def _train_in(args: argparse.Namespace, world: World) -> int:
     from resnest_zoo.api import find_config, get
-    from resnest_zoo.data.coco import read_dataset
     from resnest_zoo.training.evaluation import read_validation_set
     from resnest_zoo.training.schedule import propose_schedule
     from resnest_zoo.training.trainer import train
 
     config = find_config(args.model, args.overrides)
     options = make_options(args, config, args.output, args.weights or args.model)
-    data = read_dataset(
-        args.train_json,
-        args.train_images,
-        panoptic=_panoptic_files(args.train_panoptic),
-        masks=config.model.mask_on,
-        filter_empty=config.dataloader.filter_empty_annotations,
-        skip_bad=args.skip_bad,
-    )
+    panoptic = _panoptic_files(args.train_panoptic)
+    data = read_training_set(args.train_json, args.train_images, panoptic, config, args.skip_bad)
     schedule = propose_schedule(
         find_config(args.model),
         len(data),
@@ -164,14 +160,38 @@ def _train_in(args: argparse.Namespace, world: World) -> int:
         device=world.device(args.device or default_device()),
         overrides=changes,
     )
+    validation = None
+    assert model.config is not None
     if world.is_main:
         _print_plan(model.config, data, args.output)
-    validation = None
     if args.val_json is not None:
         panoptic = _panoptic_files(args.val_panoptic)
         validation = read_validation_set(args.val_json, args.val_images, model, panoptic)
     args.output.mkdir(parents=True, exist_ok=True)
     return exit_code(train(model, data, validation, options, world))
+
+
+def read_training_set(
+    annotations: Path, images: Path, panoptic: PanopticFiles | None, config: Config, skip_bad: bool
+) -> Dataset:
+    """The data set that `config` needs.
+
+    Raises:
+        DataError: as `read_dataset`, in the words of the command line.
+    """
+    from resnest_zoo.data.coco import read_dataset
+
+    try:
+        return read_dataset(
+            annotations,
+            images,
+            panoptic=panoptic,
+            masks=config.model.mask_on,
+            filter_empty=config.dataloader.filter_empty_annotations,
+            skip_bad=skip_bad,
+        )
+    except DataError as error:
+        raise DataError(str(error).replace("skip_bad=True", "--skip-bad")) from error
 
 
 def _panoptic_files(paths: list[Path] | None) -> PanopticFiles | None:
@@ -195,7 +215,7 @@ def seed_everything(seed: int) -> None:
         torch.manual_seed(seed)
 
 
-def _print_plan(config: Any, data: Any, output: Path) -> None:
+def _print_plan(config: Config, data: Dataset, output: Path) -> None:
     solver = config.solver
     epochs = solver.max_iter * solver.ims_per_batch / len(data)
     rows = {

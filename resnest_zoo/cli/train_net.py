@@ -18,6 +18,7 @@ from resnest_zoo.cli.train import (
     exit_code,
     make_options,
     positive,
+    read_training_set,
     seed_everything,
     show_progress,
 )
@@ -100,7 +101,6 @@ def _launch(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, world: World) -> int:
-    from resnest_zoo.data.coco import read_dataset
     from resnest_zoo.training.trainer import train
 
     config = _config(args, world)
@@ -109,16 +109,9 @@ def _run(args: argparse.Namespace, world: World) -> int:
         return _evaluate_only(args, config, test_sets, world)
     output = Path(config.output_dir)
     options = make_options(args, config, output, config.model.weights)
+    skip_bad = args.skip_bad or args.train_json is None  # COCO's own file holds two boxes without height
     parts = [
-        read_dataset(
-            files.annotations,
-            files.images,
-            panoptic=files.panoptic,
-            masks=config.model.mask_on,
-            filter_empty=config.dataloader.filter_empty_annotations,
-            # COCO's own annotations hold two boxes without height.
-            skip_bad=args.skip_bad or args.train_json is None,
-        )
+        read_training_set(files.annotations, files.images, files.panoptic, config, skip_bad)
         for files in train_sets
     ]
     data = _joined(parts)

@@ -12,6 +12,7 @@ import logging
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,9 @@ class Recorder:
         self._forget_after(first)
         self._board = _open_board(folder, first)
         self._bar = tqdm(total=last, initial=first, desc="train", unit="it", disable=None)
-        self._redirect = logging_redirect_tqdm()
+        # Lines of text go above the bar, where there is one.
+        redirect = nullcontext if self._bar.disable else logging_redirect_tqdm
+        self._redirect: AbstractContextManager[None] = redirect()
 
     def __enter__(self) -> Recorder:
         self._redirect.__enter__()

@@ -139,6 +139,13 @@ def save_model(model: GeneralizedRCNN, path: Path, progress: Progress, started_f
     write_safetensors(model.state_dict(), path, {"format": "pt", **_description(model), **note})
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what runs killed in the midst of writing have left."""
+    for name in (STATE, LAST, BEST, "model_*.safetensors"):
+        for part in folder.glob(f".{name}.*.part"):
+            part.unlink(missing_ok=True)
+
+
 def _description(model: GeneralizedRCNN) -> dict[str, str]:
     assert model.config is not None
     return model_metadata(model.config.dump(), model.categories)

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import secrets
 import signal
 import threading
@@ -43,8 +42,10 @@ from resnest_zoo.data.dataset import Dataset
 from resnest_zoo.data.loading import build_training_loader
 from resnest_zoo.data.samples import Sample
 from resnest_zoo.distributed import World
-from resnest_zoo.errors import TrainingError, ZooError
+from resnest_zoo.errors import ConfigError, TrainingError, ZooError
 from resnest_zoo.models import GeneralizedRCNN
+from resnest_zoo.models.layers import SyncableBatchNorm2d
+from resnest_zoo.models.resnest import SplitAttention
 from resnest_zoo.training.ema import EMA
 from resnest_zoo.training.evaluation import Metrics, ValidationSet, evaluate
 from resnest_zoo.training.optim import (
@@ -56,7 +57,15 @@ from resnest_zoo.training.optim import (
 from resnest_zoo.training.parallel import distribute, sum_over_processes, synchronize
 from resnest_zoo.training.precise_bn import update_statistics
 from resnest_zoo.training.recorder import Recorder
-from resnest_zoo.training.state import BEST, LAST, STATE, Progress, TrainingState, save_model
+from resnest_zoo.training.state import (
+    BEST,
+    LAST,
+    STATE,
+    Progress,
+    TrainingState,
+    remove_unfinished,
+    save_model,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +150,7 @@ def train(
     """
     assert model.config is not None
     solver = model.config.solver
+    _check_batch(model, solver.ims_per_batch, world)
     parallel = distribute(synchronize(model, world), world).train()
     state = _start(model, options, world)
     optimizer, scaler, progress = state.optimizer, state.scaler, state.progress
@@ -186,6 +196,19 @@ def train(
                 recorder.step(progress.iteration, solver.base_lr * factor, {**means, **times})
 
 
+def _check_batch(model: GeneralizedRCNN, pictures: int, world: World) -> None:
+    """Refuse batches that PyTorch would refuse in words nobody can act upon."""
+    for module in model.modules():
+        norm = module.bn1 if isinstance(module, SplitAttention) else None
+        seen = pictures if isinstance(norm, SyncableBatchNorm2d) else pictures // world.size
+        if isinstance(norm, nn.BatchNorm2d) and seen < 2:
+            raise ConfigError(
+                f"SOLVER.IMS_PER_BATCH: {pictures}, but split attention has one value of each picture and "
+                "channel, so that its batch norms need at least two pictures at once; take more, or set "
+                "MODEL.RESNETS.NORM to FrozenBN"
+            )
+
+
 def _start(model: GeneralizedRCNN, options: Options, world: World) -> TrainingState:
     """A fresh state, or the one that the output folder holds."""
     assert model.config is not None
@@ -202,6 +225,8 @@ def _start(model: GeneralizedRCNN, options: Options, world: World) -> TrainingSt
         EMA(model, options.ema_decay) if options.ema_decay else None,
         Progress(seed),
     )
+    if world.is_main:
+        remove_unfinished(options.output)
     path = options.output / STATE
     if options.resume and world.broadcast(path.is_file()):
         state.load(path)
@@ -343,7 +368,6 @@ class _Stop:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self.agreed = False
-        self._process = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> _Stop:
@@ -357,8 +381,6 @@ class _Stop:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:
-            return  # a worker that reads pictures; it ends with the process that it works for
         if self.received is signal.SIGINT and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)

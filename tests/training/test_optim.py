@@ -145,7 +145,7 @@ def test_the_factor_equals_the_plain_formula(
 
 def test_a_cosine_that_would_rise_is_refused() -> None:
     solver = Solver(lr_scheduler_name="WarmupCosineLR", base_lr=0.01, base_lr_end=0.1, warmup_iters=0)
-    with pytest.raises(ConfigError, match="BASE_LR_END: expected at most SOLVER.BASE_LR 0.01, got 0.1"):
+    with pytest.raises(ConfigError, match=r"BASE_LR_END: expected at most SOLVER\.BASE_LR 0\.01, got 0\.1"):
         learning_rate_factor(solver, 0)
 
 

@@ -93,10 +93,11 @@ def test_one_process_changes_nothing(pictures: Path) -> None:
     assert not any(isinstance(m, SyncedBatchNorm2d) for m in model.modules())
 
 
+@pytest.mark.slow
 def test_two_processes_with_half_the_batch_each_are_one(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights, statistics and momentum after three steps, in float64, and metrics and precise norms with them.
+    """Weights, statistics and momentum after three steps in float64, and metrics with precise norms.
 
     1e-9 relative to the largest value of a tensor: sums over processes round otherwise than one sum. Biases
     before a norm have no gradient but rounding, so that their momentum is compared absolutely.

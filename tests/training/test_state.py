@@ -78,6 +78,15 @@ def test_an_interrupted_save_leaves_the_old_state(
     assert [p.name for p in tmp_path.iterdir()] == ["state.safetensors"]
 
 
+def test_what_a_kill_has_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    left = [".state.safetensors.0a1b2c3d.part", ".model_0000500.safetensors.0a1b2c3d.part"]
+    kept = ["state.safetensors", "notes.part", ".own.part"]
+    for name in (*left, *kept):
+        (tmp_path / name).touch()
+    state_module.remove_unfinished(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(kept)
+
+
 def test_a_model_for_use_is_no_state(pictures: Path, tmp_path: Path, moved: TrainingState) -> None:
     path = tmp_path / "last.safetensors"
     state_module.save_model(moved.model, path, moved.progress, "")
@@ -97,7 +106,7 @@ def test_a_run_with_an_average_stays_one(pictures: Path, tmp_path: Path, before:
 def test_a_run_of_another_model_is_refused(pictures: Path, tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     fresh(pictures, small_config()).save(path)
-    with pytest.raises(CheckpointError, match="belongs to a run of another model: .* tensors differ"):
+    with pytest.raises(CheckpointError, match=r"belongs to a run of another model: .* tensors differ"):
         fresh(pictures, small_config(MASKS)).load(path)
 
 

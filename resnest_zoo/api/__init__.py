@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,15 @@ from typing import Any
 import torch
 
 from resnest_zoo import hub
+from resnest_zoo.api.origin import NUM_THINGS, Origin, class_counts, find_origin, trained_as
 from resnest_zoo.categories import Categories
-from resnest_zoo.checkpoint import (
-    load_checkpoint,
-    read_model_metadata,
-    read_safetensors_metadata,
-    write_safetensors,
-)
-from resnest_zoo.config import Config, load_config, parse_config
+from resnest_zoo.checkpoint import load_checkpoint, read_safetensors_metadata, write_safetensors
+from resnest_zoo.config import Config, load_config
 from resnest_zoo.errors import CheckpointError, ConfigError, IntegrityError, UnknownModelError
 from resnest_zoo.inference.predictor import PicturePredictor, check_score_threshold
 from resnest_zoo.models import GeneralizedRCNN, build_model
 from resnest_zoo.registry import Entry, info, list_models
 
-logger = logging.getLogger(__name__)
-
-_NUM_THINGS = "MODEL.ROI_HEADS.NUM_CLASSES"
-_NUM_STUFF = "MODEL.SEM_SEG_HEAD.NUM_CLASSES"
 _BY_ARGUMENT = {"MODEL.WEIGHTS": "weights", "MODEL.DEVICE": "device"}  # keys that no model is built from
 _UNNAMED = Categories((), ())
 
@@ -88,10 +79,10 @@ def get(
         DownloadError: the checkpoint cannot be had.
         CheckpointError: the checkpoint is unsafe, damaged or of another model.
     """
-    origin = _find(name)
+    origin = find_origin(name)
     chosen, changes = _device(device), _by_key(overrides)
     if num_classes is None and categories is None:
-        origin = _trained_as(weights, origin) or origin
+        origin = trained_as(weights, origin) or origin
     cfg, named = _with_classes(origin, changes, num_classes, categories)
     path = _checkpoint_path(origin, pretrained, weights, progress)
     if path is None:
@@ -116,30 +107,6 @@ def get(
     return model.to(chosen)
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """Where a model's architecture comes from.
-
-    Attributes:
-        source: config file, or checkpoint with a config in it.
-        text: that config; "" for a file.
-        categories: of the classes; None where nobody named them.
-        entry: of the zoo, if it is one.
-    """
-
-    source: str
-    text: str = ""
-    categories: Categories | None = None
-    entry: Entry | None = None
-
-    def load(self, changes: Mapping[str, object]) -> Config:
-        """The config with the numbers of its classes, and changes."""
-        changes = {**_counts(self.categories), **changes}
-        if self.text:
-            return parse_config(self.text, self.source).override(changes)
-        return load_config(self.source, changes)
-
-
 def find_config(name: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> Config:
     """The config that `get` would build a model from, without building it.
 
@@ -148,58 +115,7 @@ def find_config(name: str | Path, overrides: Sequence[str] | Mapping[str, object
         ConfigError: the config file or an override is wrong.
         CheckpointError: `name` is a checkpoint that does not tell its config.
     """
-    return _find(name).load(_by_key(overrides))
-
-
-def _find(name: str | Path) -> _Origin:
-    """What a name, a config file or a checkpoint of ours stands for.
-
-    Raises:
-        UnknownModelError: it is none of them, or the name of a backbone.
-        CheckpointError: it is a checkpoint that does not tell what it was built from.
-    """
-    if isinstance(name, Path):
-        return _find_file(name.expanduser())
-    if not isinstance(name, str):
-        raise UnknownModelError(f"expected the name of a model or a config file, got {name!r}")
-    try:
-        entry = info(name)
-    except UnknownModelError:
-        if not name.lower().endswith((".yaml", ".yml", ".safetensors")):
-            raise
-        return _find_file(Path(name).expanduser())
-    if entry.config is None:
-        raise UnknownModelError(
-            f"{entry.name} is an ImageNet backbone that training starts from, not a detector; "
-            f"resnest_zoo.fetch({entry.name!r}) gives its file"
-        )
-    return _Origin(entry.config, categories=entry.categories, entry=entry)
-
-
-def _find_file(path: Path) -> _Origin:
-    if path.suffix.lower() != ".safetensors":
-        return _Origin(str(path))
-    described = read_model_metadata(path)
-    if described is None:
-        raise CheckpointError(
-            f"{path}: does not tell what model it is of, as checkpoints of `resnest-zoo train` do; give the "
-            "model's name, and the file as weights"
-        )
-    return _Origin(str(path), *described)
-
-
-def _trained_as(weights: str | Path | None, named: _Origin) -> _Origin | None:
-    """What the checkpoint of a training run was built from; None for any other."""
-    path = Path(weights or "").expanduser()
-    if path.suffix.lower() != ".safetensors" or not path.is_file():
-        return None
-    described = read_model_metadata(path)
-    if described is None:
-        return None
-    origin = _Origin(str(path), *described)
-    if origin.load({}).model.resnets != named.load({}).model.resnets:
-        logger.warning("%s: is not of %s; it is built as its own config says", path, named.source)
-    return origin
+    return find_origin(name).load(_by_key(overrides))
 
 
 def _by_key(overrides: Sequence[str] | Mapping[str, object]) -> dict[str, object]:
@@ -224,7 +140,7 @@ def _by_key(overrides: Sequence[str] | Mapping[str, object]) -> dict[str, object
 
 
 def _with_classes(
-    origin: _Origin,
+    origin: Origin,
     overrides: Mapping[str, object],
     num_classes: int | None,
     categories: Categories | Sequence[str] | None,
@@ -236,10 +152,10 @@ def _with_classes(
         given = _named(categories)
         if num_classes not in (None, len(given.things)):
             raise ConfigError(f"num_classes is {num_classes}, but {len(given.things)} categories are named")
-        cfg = cfg.override(_counts(given))
+        cfg = cfg.override(class_counts(given))
         named = _with_stuff(given, published)
     elif num_classes is not None:
-        cfg = cfg.override({_NUM_THINGS: num_classes})
+        cfg = cfg.override({NUM_THINGS: num_classes})
     if named is None:
         return cfg, None
     # Names that do not fit are left to `build_model`, which numbers what has none.
@@ -249,14 +165,6 @@ def _with_classes(
     if len(named.stuff) not in (0, stuff):
         named = replace(named, stuff=(), stuff_ids=())
     return cfg, named
-
-
-def _counts(categories: Categories | None) -> dict[str, object]:
-    """The config keys that the numbers of classes decide."""
-    if categories is None:
-        return {}
-    stuff = {_NUM_STUFF: len(categories.stuff)} if categories.stuff else {}
-    return {_NUM_THINGS: len(categories.things), **stuff}
 
 
 def _named(categories: Categories | Sequence[str]) -> Categories:
@@ -285,7 +193,7 @@ def _class_hint(error: CheckpointError) -> str:
 
 
 def _checkpoint_path(
-    origin: _Origin, pretrained: bool, weights: str | Path | None, progress: bool | None
+    origin: Origin, pretrained: bool, weights: str | Path | None, progress: bool | None
 ) -> Path | None:
     if weights is None:
         if not pretrained:
