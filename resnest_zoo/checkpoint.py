@@ -14,6 +14,7 @@ import os
 import pickle
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -21,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from resnest_zoo.errors import CheckpointError
+from resnest_zoo.categories import Categories
+from resnest_zoo.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -283,7 +285,10 @@ def write_safetensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping
     try:
         tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
         try:
+            part.touch()
+            mode = part.stat().st_mode
             save_file(tensors, part, metadata=dict(metadata))
+            part.chmod(mode)  # as the user's other files; safetensors would keep it for the owner alone
             with part.open("r+b") as file:
                 _sort_header(file)
                 os.fsync(file.fileno())  # else a power cut could leave half a file under the name
@@ -318,3 +323,28 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: no safetensors file: {_reason(error)}") from error
+
+
+def model_metadata(config: str, categories: Categories) -> dict[str, str]:
+    """Metadata that let a checkpoint be built without anything else.
+
+    Args:
+        config: the whole config as YAML, `Config.dump`.
+        categories: of the model.
+    """
+    return {"config": config, "categories": json.dumps(asdict(categories))}
+
+
+def read_model_metadata(path: Path) -> tuple[str, Categories] | None:
+    """What `model_metadata` put into a file: config and categories; None where it did not.
+
+    Raises:
+        CheckpointError: it is no safetensors file, or its metadata are damaged.
+    """
+    metadata = read_safetensors_metadata(path)
+    if "config" not in metadata or "categories" not in metadata:
+        return None
+    try:
+        return metadata["config"], Categories(**json.loads(metadata["categories"]))
+    except (ValueError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"{path}: its metadata are damaged: categories: {error}") from error

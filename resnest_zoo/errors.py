@@ -9,7 +9,8 @@
     ├── CheckpointError          (ValueError)    a checkpoint is unreadable, unsafe or of another model
     ├── DataError                (ValueError)    a data set or one of its annotation files is wrong
     ├── ImageError               (ValueError)    an input picture cannot be used
-    └── ShapeError               (ValueError)    a tensor has the wrong shape or dtype
+    ├── ShapeError               (ValueError)    a tensor has the wrong shape or dtype
+    └── TrainingError            (RuntimeError)  training cannot go on
 
 Each is also the built-in exception named beside it, so `except ValueError` keeps working in code
 that does not know this package.
@@ -66,3 +67,7 @@ class ImageError(ZooError, ValueError):
 
 class ShapeError(ZooError, ValueError):
     """A tensor has the wrong shape or dtype."""
+
+
+class TrainingError(ZooError, RuntimeError):
+    """Training cannot go on. The message names the iteration, the losses and the pictures."""

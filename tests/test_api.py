@@ -13,6 +13,7 @@ import skimage.data
 import torch
 
 import resnest_zoo
+from resnest_zoo.api import find_config
 from resnest_zoo.categories import COCO, COCO_PANOPTIC, Categories
 from resnest_zoo.errors import (
     CheckpointError,
@@ -415,6 +416,90 @@ def test_a_zoo_files_entry_has_the_classes_it_states(tiny: Path, tmp_path: Path)
 
 
 # --- config files ------------------------------------------------------------------------------------
+
+
+# --- checkpoints of training runs ---------------------------------------------------------------------
+
+_OWN = Categories(("cube", "ball"), (7, 2))
+
+
+@pytest.fixture
+def trained(tiny: Path, tmp_path: Path) -> Path:
+    """What a run on two classes leaves, with a config of its own."""
+    from resnest_zoo.checkpoint import model_metadata, write_safetensors
+
+    model = resnest_zoo.get(
+        "tiny_mask", pretrained=False, categories=_OWN, overrides=["TEST.DETECTIONS_PER_IMAGE", "7"]
+    )
+    assert model.config is not None
+    path = tmp_path / "best.safetensors"
+    metadata = {"format": "pt", **model_metadata(model.config.dump(), model.categories)}
+    write_safetensors(model.state_dict(), path, metadata)
+    return path
+
+
+def test_a_trained_checkpoint_needs_nothing_else(trained: Path, photo: torch.Tensor) -> None:
+    for name in (trained, str(trained)):
+        model = resnest_zoo.get(name)
+        assert model.categories == _OWN
+        assert model.config is not None
+        assert model.config.test.detections_per_image == 7
+        (found,) = model([photo])
+        assert found.categories == _OWN
+    assert resnest_zoo.Predictor(trained, device="cpu").model.categories == _OWN
+    assert find_config(trained) == model.config
+
+
+def test_a_trained_checkpoint_as_weights_decides_config_and_classes(
+    trained: Path, photo: torch.Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = resnest_zoo.get("tiny_mask", weights=trained)
+    assert model.categories == _OWN
+    assert not caplog.text
+    assert_same_weights(model, resnest_zoo.get(trained))
+    assert resnest_zoo.Predictor("tiny_mask", weights=str(trained), device="cpu").model.categories == _OWN
+
+
+def test_a_trained_checkpoint_of_another_model_is_built_as_it_is_and_the_name_corrected(
+    trained: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = resnest_zoo.get("tiny_cascade", weights=trained)
+    assert_same_weights(model, resnest_zoo.get(trained))
+    assert "best.safetensors: is not of" in caplog.text
+
+
+def test_a_trained_checkpoint_starts_a_model_of_other_classes(
+    trained: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = resnest_zoo.get(trained, categories=["a", "b", "c"])
+    assert model.categories.things == ("a", "b", "c")
+    assert "class layers start fresh" in caplog.text
+    before = resnest_zoo.get(trained)
+    assert torch.equal(model.roi_heads.box_head.fc1.weight, before.roi_heads.box_head.fc1.weight)
+
+
+def test_overrides_go_over_the_config_of_a_trained_checkpoint(trained: Path) -> None:
+    model = resnest_zoo.get(trained, overrides={"TEST.DETECTIONS_PER_IMAGE": 3})
+    assert model.config is not None
+    assert model.config.test.detections_per_image == 3
+
+
+def test_a_checkpoint_that_does_not_tell_its_model_is_refused_as_a_name(tiny: Path, tmp_path: Path) -> None:
+    from resnest_zoo.checkpoint import write_safetensors
+
+    path = tmp_path / "bare.safetensors"
+    model = resnest_zoo.get("tiny_mask", pretrained=False)
+    write_safetensors(model.state_dict(), path, {})
+    with pytest.raises(CheckpointError, match="does not tell what model it is of"):
+        resnest_zoo.get(path)
+    assert_same_weights(resnest_zoo.get("tiny_mask", weights=path), model)
+    with pytest.raises(CheckpointError, match="no safetensors file"):
+        resnest_zoo.get(tmp_path / "none.safetensors")
+
+
+def assert_same_weights(one: GeneralizedRCNN, other: GeneralizedRCNN) -> None:
+    assert one.state_dict().keys() == other.state_dict().keys()
+    assert all(torch.equal(v, other.state_dict()[k]) for k, v in one.state_dict().items())
 
 
 @pytest.mark.usefixtures("no_sockets")

@@ -20,8 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import (
     load_checkpoint,
+    model_metadata,
+    read_model_metadata,
     read_safetensors_metadata,
     read_state_dict,
     write_safetensors,
@@ -557,6 +560,12 @@ def test_equal_tensors_give_equal_files(path):
     assert len(files) == 1
 
 
+def test_a_written_file_has_the_permissions_of_any_other(path, tmp_path):
+    write_safetensors({"a": torch.ones(2)}, path, {})
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_what_has_no_metadata_is_told(path, tmp_path):
     path.write_bytes(b"\x80 no safetensors")
     for other in (path, tmp_path, tmp_path / "missing"):
@@ -564,3 +573,23 @@ def test_what_has_no_metadata_is_told(path, tmp_path):
             read_safetensors_metadata(other)
     save_file({"w": torch.ones(1)}, path)
     assert read_safetensors_metadata(path) == {}
+
+
+def test_config_and_categories_come_back_from_the_metadata(path):
+    categories = Categories(("cube", "b\u00e4ll"), (7, 2), ("things", "grass"), (0, 91))
+    write_safetensors({"a": torch.zeros(1)}, path, model_metadata("MODEL: {}\n", categories))
+    assert read_model_metadata(path) == ("MODEL: {}\n", categories)
+
+
+def test_a_file_that_does_not_tell_its_model_gives_none(path):
+    write_safetensors({"a": torch.zeros(1)}, path, {"config": "x"})
+    assert read_model_metadata(path) is None
+
+
+@pytest.mark.parametrize(
+    "categories", ["{", "[]", '{"things": ["a"]}', '{"things": ["a"], "thing_ids": [1, 2]}']
+)
+def test_damaged_categories_are_told(path, categories):
+    write_safetensors({"a": torch.zeros(1)}, path, {"config": "x", "categories": categories})
+    with pytest.raises(CheckpointError, match="its metadata are damaged: categories"):
+        read_model_metadata(path)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from resnest_zoo.config import Config, load_config, resolve_path
+from resnest_zoo.config import Config, load_config, parse_config, resolve_path
 from resnest_zoo.config.schema import FIXED, IGNORED, KEYS
 from resnest_zoo.errors import ConfigError
 
@@ -40,8 +40,6 @@ REST_OF_A_DUMP = {
     "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN": 2000,
     "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST": 1000,
     "TEST.KEYPOINT_OKS_SIGMAS": [],
-    "OUTPUT_DIR": "./output",
-    "SEED": -1,
     "CUDNN_BENCHMARK": False,
     "FLOAT32_PRECISION": "",
     "VIS_PERIOD": 0,
@@ -302,8 +300,8 @@ def test_key_with_one_supported_value_refuses_others(key: str) -> None:
 def test_key_without_effect_is_dropped_and_an_override_of_it_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert load_config(BASE, ["OUTPUT_DIR", "out", "MODEL.RETINANET.NORM", "BN"]) == load_config(BASE)
-    assert "OUTPUT_DIR has no effect" in caplog.text
+    assert load_config(BASE, ["VIS_PERIOD", "5", "MODEL.RETINANET.NORM", "BN"]) == load_config(BASE)
+    assert "VIS_PERIOD has no effect" in caplog.text
     assert "MODEL.RETINANET.NORM has no effect" in caplog.text
 
 
@@ -601,3 +599,32 @@ def test_combination_that_can_be_built_is_accepted(changes: dict[str, Any]) -> N
 )
 def test_combination_that_can_be_built_for_panoptic_is_accepted(changes: dict[str, Any]) -> None:
     load_config(PANOPTIC).override(changes)
+
+
+# --- keys of training runs ----------------------------------------------------------------------------
+
+
+def test_output_folder_and_seed_are_keys_of_a_run() -> None:
+    config = load_config(BASE, ["OUTPUT_DIR", "out", "SEED", "7"])
+    assert (config.output_dir, config.seed) == ("out", 7)
+    with pytest.raises(ConfigError, match="SEED: expected an integer of at least -1, got '-2'"):
+        load_config(BASE, ["SEED", "-2"])
+
+
+def test_a_dump_is_parsed_back_without_a_file() -> None:
+    config = load_config(RESNEST, ["SEED", "7"])
+    assert parse_config(config.dump(), "best.safetensors") == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- 1", "x: expected sections such as MODEL, found a list"),
+        ("MODEL: {NOPE: 1}", r"x: unknown key MODEL\.NOPE"),
+        ("{", "x: not YAML"),
+        ("MODEL: {}", "x: "),
+    ],
+)
+def test_text_that_is_no_config_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config(text, "x")

@@ -25,7 +25,10 @@ def add_command(commands: Any) -> None:
     predict = commands.add_parser("predict", help="detect objects in pictures")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="picture, or folder of pictures")
     predict.add_argument(
-        "--model", required=True, metavar="NAME", help="which detector; see `resnest-zoo list`"
+        "--model",
+        required=True,
+        metavar="NAME",
+        help="which detector; see `resnest-zoo list`. Or a checkpoint that `resnest-zoo train` wrote",
     )
     predict.add_argument("--weights", metavar="PATH|URL", help="another checkpoint than the published one")
     predict.add_argument(
@@ -139,11 +142,14 @@ def _report_beside(bar: Any, problem: str) -> int:
 
 
 def _model_name(model: str) -> str:
-    """The name of a model, or the path of a config file; a wrong one is told before torch is loaded."""
+    """The name of a model, or the path of a config file or of a checkpoint of `train`.
+
+    A wrong one is told before torch is loaded.
+    """
     try:
         return info(model).name
     except UnknownModelError:
-        if not model.lower().endswith((".yaml", ".yml")):
+        if not model.lower().endswith((".yaml", ".yml", ".safetensors")):
             raise
         return model
 

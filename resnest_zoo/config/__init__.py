@@ -8,7 +8,7 @@
 `MODEL.RPN.NMS_THRESH` of a file is `config.model.rpn.nms_thresh`. Nothing here imports torch.
 """
 
-from resnest_zoo.config.loading import load_config, resolve_path
+from resnest_zoo.config.loading import load_config, parse_config, resolve_path
 from resnest_zoo.config.schema import (
     AMP,
     FPN,
@@ -64,5 +64,6 @@ __all__ = [
     "SemSegHead",
     "Solver",
     "load_config",
+    "parse_config",
     "resolve_path",
 ]

@@ -52,6 +52,24 @@ def load_config(path: str | Path, overrides: Sequence[str] | Mapping[str, object
     return config
 
 
+def parse_config(text: str, source: str) -> Config:
+    """Read a whole config from YAML, such as `Config.dump` gives; without `_BASE_`.
+
+    Args:
+        text: the YAML.
+        source: where it comes from, for messages.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    tree = _parse(text.encode(), source)
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{source}: expected sections such as MODEL, found a {type(tree).__name__}")
+    config = keys.apply(Config(), KEYS.accept_tree(tree, source))
+    config.check(source)
+    return config
+
+
 def resolve_path(name: str | Path) -> Path:
     """The file of a packaged config, from its name relative to the package's folder of configs.
 
@@ -103,11 +121,17 @@ def read_yaml(file: Path) -> object:
         ConfigError: the file cannot be read, is not YAML, repeats a key or holds an unknown tag.
     """
     try:
-        return yaml.load(file.read_bytes(), Loader=_Loader)  # noqa: S506 (derives from SafeLoader)
+        text = file.read_bytes()
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+    return _parse(text, str(file))
+
+
+def _parse(text: bytes, source: str) -> object:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (derives from SafeLoader)
     except keys.YAML_ERRORS as error:
-        raise ConfigError(f"{file}: not YAML: {error}") from error
+        raise ConfigError(f"{source}: not YAML: {error}") from error
 
 
 class _Loader(yaml.SafeLoader):

@@ -355,6 +355,8 @@ class Config:
     dataloader: DataLoader = DataLoader()
     solver: Solver = Solver()
     test: Evaluation = Evaluation()
+    output_dir: str = "./output"  # of a training run
+    seed: Annotated[int, Bounds(-1)] = -1  # of a training run; -1 draws one
 
     def override(self, opts: Sequence[str] | Mapping[str, object]) -> Config:
         """A new config with some keys changed.
@@ -411,8 +413,6 @@ IGNORED = frozenset(
         "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER",
         "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES",
         "MODEL.ROI_KEYPOINT_HEAD",
-        "OUTPUT_DIR",
-        "SEED",
         "SOLVER.NUM_DECAYS",
         "TEST.EXPECTED_RESULTS",
         "TEST.KEYPOINT_OKS_SIGMAS",

@@ -87,6 +87,18 @@ def read_dataset(
     return dataset
 
 
+def read_categories(annotations: str | Path, panoptic: PanopticFiles | None = None) -> Categories:
+    """The categories that annotation files list: things by rising id, of panoptic ones also stuff.
+
+    Raises:
+        DataError: a file cannot be read or has another layout.
+        ConfigError: ids are repeated.
+    """
+    data = _read_json(Path(annotations), ("categories",))
+    semantic = None if panoptic is None else _read_json(panoptic.annotations, ("categories",))
+    return _categories_of(data["categories"], None if semantic is None else semantic["categories"])
+
+
 def _read_json(file: Path, keys: tuple[str, ...]) -> _Row:
     try:
         with file.open("rb") as stream:

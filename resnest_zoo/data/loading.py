@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from typing import Any
 
@@ -90,12 +91,22 @@ def build_training_loader(
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=list,
+        worker_init_fn=ignore_signals,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         # Else the loader would draw from the global generator each time that it starts.
         generator=torch.Generator().manual_seed(seed),
     )
     return loader
+
+
+def ignore_signals(_: int) -> None:
+    """Let a worker outlive the signals that end a run.
+
+    They may reach all its processes at once; the main one, which has something to save, ends the workers.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _is_panoptic(config: Config) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from resnest_zoo import hub
+from resnest_zoo.api.origin import NUM_THINGS, Origin, class_counts, find_origin, trained_as
 from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import load_checkpoint, read_safetensors_metadata, write_safetensors
 from resnest_zoo.config import Config, load_config
@@ -20,8 +21,6 @@ from resnest_zoo.inference.predictor import PicturePredictor, check_score_thresh
 from resnest_zoo.models import GeneralizedRCNN, build_model
 from resnest_zoo.registry import Entry, info, list_models
 
-_NUM_THINGS = "MODEL.ROI_HEADS.NUM_CLASSES"
-_NUM_STUFF = "MODEL.SEM_SEG_HEAD.NUM_CLASSES"
 _BY_ARGUMENT = {"MODEL.WEIGHTS": "weights", "MODEL.DEVICE": "device"}  # keys that no model is built from
 _UNNAMED = Categories((), ())
 
@@ -51,13 +50,15 @@ def get(
     progress: bool | None = None,
     overrides: Sequence[str] | Mapping[str, object] = (),
 ) -> GeneralizedRCNN:
-    """Build a detector of the zoo, or of a config file, in evaluation mode.
+    """Build a detector of the zoo, of a config file or of a training run, in evaluation mode.
 
     Args:
-        name: name or alias of an entry, such as "mask_rcnn_resnest50", or a config file (.yaml) in
-            detectron2's schema, whose `weights` must be given.
+        name: name or alias of an entry, such as "mask_rcnn_resnest50"; a config file (.yaml) in detectron2's
+            schema, whose `weights` must be given; or a checkpoint that training here has written, such as
+            "out/best.safetensors", which holds its own config and classes.
         pretrained: load the entry's published checkpoint; False leaves fresh random weights.
-        weights: load this checkpoint instead, whatever `pretrained` says: a path, or an http(s) URL.
+        weights: load this checkpoint instead, whatever `pretrained` says: a path, or an http(s) URL. One that
+            training here has written is built as its own config and classes say, unless you give others.
         num_classes: build heads for this many classes. Where that differs from the checkpoint, all but the
             class layers are loaded, and a warning names those.
         categories: what the classes mean: `Categories`, or names in class order; sets `num_classes` too.
@@ -78,15 +79,16 @@ def get(
         DownloadError: the checkpoint cannot be had.
         CheckpointError: the checkpoint is unsafe, damaged or of another model.
     """
-    config, entry = _find(name)
-    published = entry.categories if entry else None
-    chosen = _device(device)
-    cfg, named = _with_classes(config, published, _by_key(overrides), num_classes, categories)
-    path = _checkpoint_path(config, entry, pretrained, weights, progress)
+    origin = find_origin(name)
+    chosen, changes = _device(device), _by_key(overrides)
+    if num_classes is None and categories is None:
+        origin = trained_as(weights, origin) or origin
+    cfg, named = _with_classes(origin, changes, num_classes, categories)
+    path = _checkpoint_path(origin, pretrained, weights, progress)
     if path is None:
         return build_model(cfg, named).to(chosen)
     # Where classes change, the checkpoint leaves layers to their fresh values; else it fills everything.
-    before, after = published or _UNNAMED, named or _UNNAMED
+    before, after = origin.categories or _UNNAMED, named or _UNNAMED
     changes_things = num_classes is not None or before.things != after.things
     changes_stuff = before.stuff != after.stuff
     with torch.device("cpu" if changes_things or changes_stuff else "meta"):
@@ -105,28 +107,15 @@ def get(
     return model.to(chosen)
 
 
-def _find(name: str | Path) -> tuple[str, Entry | None]:
-    """The config behind a name, and its entry; a config file has none.
+def find_config(name: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> Config:
+    """The config that `get` would build a model from, without building it.
 
     Raises:
-        UnknownModelError: it is neither a name nor a config file, or the name of a backbone.
+        UnknownModelError: `name` is none that `get` takes.
+        ConfigError: the config file or an override is wrong.
+        CheckpointError: `name` is a checkpoint that does not tell its config.
     """
-    if isinstance(name, Path):
-        return str(name.expanduser()), None
-    if not isinstance(name, str):
-        raise UnknownModelError(f"expected the name of a model or a config file, got {name!r}")
-    try:
-        entry = info(name)
-    except UnknownModelError:
-        if not name.lower().endswith((".yaml", ".yml")):
-            raise
-        return _find(Path(name))
-    if entry.config is None:
-        raise UnknownModelError(
-            f"{entry.name} is an ImageNet backbone that training starts from, not a detector; "
-            f"resnest_zoo.fetch({entry.name!r}) gives its file"
-        )
-    return entry.config, entry
+    return find_origin(name).load(_by_key(overrides))
 
 
 def _by_key(overrides: Sequence[str] | Mapping[str, object]) -> dict[str, object]:
@@ -151,23 +140,22 @@ def _by_key(overrides: Sequence[str] | Mapping[str, object]) -> dict[str, object
 
 
 def _with_classes(
-    config: str,
-    published: Categories | None,
+    origin: Origin,
     overrides: Mapping[str, object],
     num_classes: int | None,
     categories: Categories | Sequence[str] | None,
 ) -> tuple[Config, Categories | None]:
     """The config with the right numbers of classes, and their names as far as anyone gave them."""
-    named = published
-    cfg = load_config(config, {**_counts(published), **overrides})
+    named = published = origin.categories
+    cfg = origin.load(overrides)
     if categories is not None:
         given = _named(categories)
         if num_classes not in (None, len(given.things)):
             raise ConfigError(f"num_classes is {num_classes}, but {len(given.things)} categories are named")
-        cfg = cfg.override(_counts(given))
+        cfg = cfg.override(class_counts(given))
         named = _with_stuff(given, published)
     elif num_classes is not None:
-        cfg = cfg.override({_NUM_THINGS: num_classes})
+        cfg = cfg.override({NUM_THINGS: num_classes})
     if named is None:
         return cfg, None
     # Names that do not fit are left to `build_model`, which numbers what has none.
@@ -177,14 +165,6 @@ def _with_classes(
     if len(named.stuff) not in (0, stuff):
         named = replace(named, stuff=(), stuff_ids=())
     return cfg, named
-
-
-def _counts(categories: Categories | None) -> dict[str, object]:
-    """The config keys that the numbers of classes decide."""
-    if categories is None:
-        return {}
-    stuff = {_NUM_STUFF: len(categories.stuff)} if categories.stuff else {}
-    return {_NUM_THINGS: len(categories.things), **stuff}
 
 
 def _named(categories: Categories | Sequence[str]) -> Categories:
@@ -213,14 +193,18 @@ def _class_hint(error: CheckpointError) -> str:
 
 
 def _checkpoint_path(
-    config: str, entry: Entry | None, pretrained: bool, weights: str | Path | None, progress: bool | None
+    origin: Origin, pretrained: bool, weights: str | Path | None, progress: bool | None
 ) -> Path | None:
     if weights is None:
         if not pretrained:
             return None
-        if entry is None:
-            raise ConfigError(f"{config}: a config file has no checkpoint; pass weights= or pretrained=False")
-        return _find_twin(entry) or hub.fetch(entry.artifact, progress=progress)
+        if origin.entry is not None:
+            return _find_twin(origin.entry) or hub.fetch(origin.entry.artifact, progress=progress)
+        if origin.text:
+            return Path(origin.source)
+        raise ConfigError(
+            f"{origin.source}: a config file has no checkpoint; pass weights= or pretrained=False"
+        )
     if isinstance(weights, str) and "://" in weights:
         return hub.fetch(hub.Artifact.from_url(weights), progress=progress)
     return Path(weights).expanduser()

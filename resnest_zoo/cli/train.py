@@ -1,0 +1,241 @@
+"""The commands `train` and `plot`: a detector learns a user's data, and its curves.
+
+Exit codes of `train` beside the usual: 143 ended by SIGTERM and 130 by Ctrl-C, both with everything saved,
+so that `--resume` goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnest_zoo.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from resnest_zoo.config import Config
+    from resnest_zoo.data.dataset import Dataset
+    from resnest_zoo.data.panoptic import PanopticFiles
+    from resnest_zoo.distributed import World
+    from resnest_zoo.training.trainer import Options, Outcome, Precision
+
+_PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def add_commands(commands: Any) -> None:
+    """Add the parsers of this module's commands."""
+    train = commands.add_parser(
+        "train",
+        help="train a detector on your data",
+        description="Train a detector on pictures annotated in COCO's JSON, which names the classes.",
+        epilog="exit codes: 0 done, 1 failed; 130 and 143 ended by Ctrl-C or SIGTERM, with everything saved",
+    )
+    train.add_argument(
+        "--model", required=True, metavar="NAME", help="what to start from; also a config or a checkpoint"
+    )
+    train.add_argument("--weights", metavar="PATH|URL", help="other weights to start from")
+    train.add_argument("--from-scratch", action="store_true", help="start from random weights")
+    for part in ("train", "val"):
+        needed = part == "train"
+        train.add_argument(f"--{part}-json", type=Path, required=needed, metavar="FILE", help="annotations")
+        train.add_argument(f"--{part}-images", type=Path, required=needed, metavar="DIR", help="pictures")
+        train.add_argument(
+            f"--{part}-panoptic",
+            type=Path,
+            nargs=2,
+            metavar=("FILE", "DIR"),
+            help="panoptic annotations and their PNG files, for panoptic models",
+        )
+    train.add_argument("--skip-bad", action="store_true", help="leave out annotations that are wrong")
+    train.add_argument("--output", type=Path, default=Path("out"), metavar="DIR", help="default: out")
+    train.add_argument("--iterations", type=positive, metavar="N", help="default: by the number of pictures")
+    train.add_argument("--batch-size", type=positive, metavar="B", help="default: 2 for each process")
+    train.add_argument("--lr", type=float, metavar="X", help="default: the config's, by the batch size")
+    train.add_argument("--device", help="such as cpu or cuda; by default a GPU if there is one")
+    add_run_options(train)
+    train.add_argument(
+        "overrides", nargs="*", metavar="KEY VALUE", help="keys of the config and values, after all options"
+    )
+    train.set_defaults(run=_train)
+
+    plot = commands.add_parser("plot", help="draw the curves of a training run")
+    plot.add_argument("run_folder", type=Path, metavar="RUN", help="the folder that `train` wrote")
+    plot.add_argument("--output", type=Path, metavar="FILE", help="default: RUN/curves.png")
+    plot.set_defaults(run=_plot)
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, as an argument."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say how to train and are no keys of a config."""
+    parser.add_argument("--resume", action="store_true", help="go on where the run in the folder ended")
+    parser.add_argument("--precision", choices=_PRECISIONS, help="default: by SOLVER.AMP.ENABLED")
+    parser.add_argument("--channels-last", action="store_true", help="memory layout for tensor cores")
+    parser.add_argument(
+        "--ema", type=float, default=0.0, metavar="DECAY", help="keep a moving average, such as 0.9998"
+    )
+    parser.add_argument("--log-period", type=positive, default=20, metavar="N", help="iterations; default 20")
+
+
+def make_options(args: argparse.Namespace, config: Config, output: Path, started_from: str) -> Options:
+    """The options of a run.
+
+    Raises:
+        ConfigError: a value is out of its range, or `output` holds a run that is not to be resumed.
+    """
+    import torch
+
+    from resnest_zoo.training.state import STATE
+    from resnest_zoo.training.trainer import Options
+
+    if not 0 <= args.ema < 1:
+        raise ConfigError(f"--ema: expected a number from 0 to below 1, got {args.ema}")
+    if (output / STATE).exists() and not args.resume:
+        raise ConfigError(
+            f"{output} holds a run already: --resume goes on with it; else choose another folder, or remove "
+            "this one"
+        )
+    amp: Precision = "float16" if torch.cuda.is_available() else "bfloat16"
+    precision: Precision = args.precision or (amp if config.solver.amp.enabled else "float32")
+    return Options(
+        output, started_from, precision, args.channels_last, args.ema, args.log_period, args.resume
+    )
+
+
+def exit_code(outcome: Outcome) -> int:
+    """0 for a complete run, else what shells give for the signal that ended it."""
+    return 0 if outcome.signal is None else 128 + outcome.signal
+
+
+def show_progress(world: World) -> None:
+    """Let process 0 say what it does, and the others only what is wrong."""
+    level = logging.INFO if world.is_main else logging.ERROR
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("resnest_zoo").setLevel(level)
+
+
+def _train(args: argparse.Namespace) -> int:
+    if (args.val_json is None) != (args.val_images is None):
+        raise ConfigError("--val-json and --val-images are given together or not at all")
+    from resnest_zoo.distributed import join
+
+    with join() as world:
+        show_progress(world)
+        return _train_in(args, world)
+
+
+def _train_in(args: argparse.Namespace, world: World) -> int:
+    from resnest_zoo.api import find_config, get
+    from resnest_zoo.training.evaluation import read_validation_set
+    from resnest_zoo.training.schedule import propose_schedule
+    from resnest_zoo.training.trainer import train
+
+    config = find_config(args.model, args.overrides)
+    options = make_options(args, config, args.output, args.weights or args.model)
+    panoptic = _panoptic_files(args.train_panoptic)
+    data = read_training_set(args.train_json, args.train_images, panoptic, config, args.skip_bad)
+    schedule = propose_schedule(
+        find_config(args.model),
+        len(data),
+        world.size,
+        iterations=args.iterations,
+        batch_size=args.batch_size,
+        base_lr=args.lr,
+    )
+    given = dict(zip(args.overrides[::2], args.overrides[1::2], strict=True))
+    changes = {**schedule, **given}
+    seed_everything(config.seed)
+    model = get(
+        args.model,
+        pretrained=not args.from_scratch,
+        weights=args.weights,
+        categories=data.categories,
+        device=world.device(args.device or default_device()),
+        overrides=changes,
+    )
+    validation = None
+    assert model.config is not None
+    if world.is_main:
+        _print_plan(model.config, data, args.output)
+    if args.val_json is not None:
+        panoptic = _panoptic_files(args.val_panoptic)
+        validation = read_validation_set(args.val_json, args.val_images, model, panoptic)
+    args.output.mkdir(parents=True, exist_ok=True)
+    return exit_code(train(model, data, validation, options, world))
+
+
+def read_training_set(
+    annotations: Path, images: Path, panoptic: PanopticFiles | None, config: Config, skip_bad: bool
+) -> Dataset:
+    """The data set that `config` needs.
+
+    Raises:
+        DataError: as `read_dataset`, in the words of the command line.
+    """
+    from resnest_zoo.data.coco import read_dataset
+
+    try:
+        return read_dataset(
+            annotations,
+            images,
+            panoptic=panoptic,
+            masks=config.model.mask_on,
+            filter_empty=config.dataloader.filter_empty_annotations,
+            skip_bad=skip_bad,
+        )
+    except DataError as error:
+        raise DataError(str(error).replace("skip_bad=True", "--skip-bad")) from error
+
+
+def _panoptic_files(paths: list[Path] | None) -> PanopticFiles | None:
+    from resnest_zoo.data.panoptic import PanopticFiles
+
+    return None if paths is None else PanopticFiles(*paths)
+
+
+def default_device() -> str:
+    """A GPU if there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def seed_everything(seed: int) -> None:
+    """Make fresh weights reproducible; the seed -1 leaves them to chance."""
+    import torch
+
+    if seed >= 0:
+        torch.manual_seed(seed)
+
+
+def _print_plan(config: Config, data: Dataset, output: Path) -> None:
+    solver = config.solver
+    epochs = solver.max_iter * solver.ims_per_batch / len(data)
+    rows = {
+        "pictures": f"{len(data):,}",
+        "classes": f"{len(data.categories.things)}: {', '.join(data.categories.things[:8])}"
+        + (", …" if len(data.categories.things) > 8 else ""),
+        "batch": f"{solver.ims_per_batch} pictures",
+        "iterations": f"{solver.max_iter:,}, which is {epochs:.1f} times each picture",
+        "learning rate": f"{solver.base_lr:g}, warm-up {solver.warmup_iters}, lower from {solver.steps}",
+        "evaluation": f"every {config.test.eval_period} iterations and at the end",
+        "checkpoints": f"every {solver.checkpoint_period} iterations, in {output}",
+    }
+    for label, value in rows.items():
+        print(f"{label:<14} {value}", file=sys.stdout, flush=True)
+
+
+def _plot(args: argparse.Namespace) -> int:
+    from resnest_zoo.training.curves import draw_curves
+
+    output = args.output or args.run_folder / "curves.png"
+    draw_curves(args.run_folder, output)
+    print(output)
+    return 0

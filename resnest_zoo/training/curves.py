@@ -1,0 +1,58 @@
+"""The curves of a run: losses, learning rate and metrics over the iterations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from resnest_zoo.errors import DataError, ZooError
+from resnest_zoo.training.recorder import METRICS, read_metrics
+
+_MAIN = ("panoptic_seg/PQ", "segm/AP", "bbox/AP", "bbox/AP50")
+
+
+def draw_curves(folder: Path, output: Path) -> None:
+    """Draw what a run has recorded.
+
+    Args:
+        folder: of the run.
+        output: picture to write; its suffix says in which format.
+
+    Raises:
+        DataError: the folder has no records, or none yet.
+        ZooError: matplotlib is missing.
+    """
+    file = folder / METRICS
+    rows = read_metrics(file) if file.is_file() else []
+    losses = [row for row in rows if "loss" in row]
+    measured = [row for row in rows if any(name in row for name in _MAIN)]
+    if not losses:
+        raise DataError(f"{folder}: no run is recorded there: {METRICS} is missing or empty")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ZooError("curves need matplotlib: pip install 'resnest-zoo[train]'") from error
+    figure = Figure(figsize=(9, 9 if measured else 6), layout="constrained")
+    above, *below = figure.subplots(3 if measured else 2, sharex=True)
+    names = [name for name in losses[0] if name.startswith("loss")]
+    for name in names:
+        _line(above, losses, name, width=2.0 if name == "loss" else 1.0)
+    above.set(ylabel="loss", yscale="log", title=str(folder))
+    _line(below[0], losses, "lr")
+    below[0].set(ylabel="learning rate")
+    if measured:
+        for name in _MAIN:
+            if name in measured[0]:
+                _line(below[1], measured, name, marker="o")
+        below[1].set(ylabel="percent", ylim=(0, None))
+    for axes in (above, *below):
+        axes.grid(alpha=0.3)
+        if len(axes.lines) > 1:
+            axes.legend(fontsize="small")
+    below[-1].set(xlabel="iteration")
+    figure.savefig(output, dpi=130)
+
+
+def _line(axes: Any, rows: list[dict[str, Any]], name: str, width: float = 1.5, marker: str = "") -> None:
+    points = [(row["iteration"], row[name]) for row in rows if row.get(name) is not None]
+    axes.plot(*zip(*points, strict=True), label=name, linewidth=width, marker=marker, markersize=4)

@@ -1,0 +1,220 @@
+"""Evaluation while training: the model on a validation set, shared by all processes.
+
+COCO's box and mask AP, panoptic quality and semantic IoU, in percent, by detectron2's names: "bbox/AP",
+"segm/AP50", "panoptic_seg/PQ", "sem_seg/mIoU".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from resnest_zoo.data.loading import ignore_signals
+from resnest_zoo.data.panoptic import PanopticFiles
+from resnest_zoo.data.pictures import read_picture
+from resnest_zoo.distributed import World
+from resnest_zoo.errors import DataError, ZooError
+from resnest_zoo.evaluation.coco_json import DetectionTruth, load_truth
+from resnest_zoo.evaluation.detection import evaluate_detections
+from resnest_zoo.evaluation.panoptic import match_segments, panoptic_quality, read_segment_map
+from resnest_zoo.evaluation.results import detection_rows
+from resnest_zoo.evaluation.segments import SegmentMap
+from resnest_zoo.evaluation.semantic import count_confusion, semantic_metrics, semantic_truth
+from resnest_zoo.models import GeneralizedRCNN
+from resnest_zoo.structures import Instances, PanopticResult
+
+Metrics = dict[str, float | None]
+Detect = Callable[[Tensor], Instances]  # of an RGB uint8 picture (3, H, W); result on the CPU, masks encoded
+
+_DETECTION = {
+    "AP": "ap",
+    "AP50": "ap50",
+    "AP75": "ap75",
+    "APs": "ap_small",
+    "APm": "ap_medium",
+    "APl": "ap_large",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationSet:
+    """Annotated pictures; `read_validation_set` makes it.
+
+    Attributes:
+        truth: boxes and masks.
+        pictures: id and file of each.
+        panoptic: the panoptic annotation of each picture by its id; None where the model has no such output.
+        panoptic_folder: of their PNG files.
+    """
+
+    truth: DetectionTruth
+    pictures: tuple[tuple[int, Path], ...]
+    panoptic: dict[int, Any] | None = None
+    panoptic_folder: Path | None = None
+
+
+def read_validation_set(
+    annotations: Path, images_dir: Path, model: GeneralizedRCNN, panoptic: PanopticFiles | None = None
+) -> ValidationSet:
+    """Read a validation set and check, before anything is trained, that `model` can be measured on it.
+
+    Args:
+        annotations: JSON in COCO's layout of instances.
+        images_dir: folder of the pictures.
+        model: with or without masks and panoptic output.
+        panoptic: the panoptic annotations; without, only boxes and masks are measured.
+
+    Raises:
+        DataError: pictures are missing, or the annotations lack a class of the model.
+        ConfigError: the annotations are not in COCO's layout.
+    """
+    truth = load_truth(annotations)
+    if model.roi_heads.mask_head is not None:
+        truth.check_masks()
+    lacking = set(model.categories.thing_ids) - set(truth.category_ids.tolist())
+    if lacking:
+        raise DataError(f"{annotations}: its categories lack ids of the model's classes: {sorted(lacking)}")
+    rows = json.loads(annotations.read_bytes())["images"]
+    pictures = tuple((row["id"], images_dir / row["file_name"]) for row in rows)
+    missing = [file for _, file in pictures if not file.is_file()]
+    if missing:
+        some = ", ".join(map(str, missing[:10]))
+        raise DataError(f"{annotations}: {len(missing)} of {len(pictures)} pictures are missing: {some}")
+    if panoptic is None or not model.categories.stuff:
+        return ValidationSet(truth, pictures)
+    by_id = {row["image_id"]: row for row in json.loads(panoptic.annotations.read_bytes())["annotations"]}
+    if lacking := {image_id for image_id, _ in pictures} - set(by_id):
+        raise DataError(f"{panoptic.annotations}: lacks the pictures {sorted(lacking)[:10]}")
+    return ValidationSet(truth, pictures, by_id, panoptic.folder)
+
+
+class _Reader(TorchDataset[tuple[int, "Tensor | ZooError"]]):
+    """Reads pictures; a problem is returned, since a worker would bury it in its traceback."""
+
+    def __init__(self, pictures: tuple[tuple[int, Path], ...]) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor | ZooError]:
+        image_id, file = self.pictures[index]
+        try:
+            return image_id, read_picture(file)
+        except ZooError as error:
+            return image_id, error
+
+
+def evaluate(
+    model: GeneralizedRCNN,
+    data: ValidationSet,
+    world: World,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    detect: Detect | None = None,
+) -> Metrics | None:
+    """Measure a model; each process takes every `world.size`-th picture.
+
+    Args:
+        model: its mode is restored at the end.
+        data: what to measure on.
+        world: all processes call this together.
+        stopped: asked after each picture; once true in any process, the evaluation is given up.
+        detect: what finds things in a picture, in place of the model alone.
+
+    Returns:
+        In every process the metrics in percent, the first of them the main one; None if given up.
+
+    Raises:
+        ZooError: in every process, when one cannot read a picture.
+    """
+    assert model.config is not None
+    was_training = model.training
+    model.eval()
+    found_in = detect or _detector(model)
+    records: list[dict[str, Any]] = []
+    problem = None
+    loader: DataLoader[Any] = DataLoader(
+        _Reader(data.pictures[world.rank :: world.size]),
+        batch_size=None,
+        num_workers=model.config.dataloader.num_workers,
+        worker_init_fn=ignore_signals,
+        generator=torch.Generator(),  # else it would draw from the global one
+    )
+    try:
+        for image_id, image in loader:
+            if isinstance(image, ZooError):
+                raise image
+            records.append(_record(data, image_id, found_in(image)))
+            if stopped():
+                break
+    except ZooError as error:
+        problem = str(error)
+    finally:
+        model.train(was_training)
+    if problem := world.first(problem):  # else the others would wait for this process
+        raise ZooError(problem)
+    if world.first(stopped() or None):
+        return None
+    gathered = [record for part in world.gather(records) for record in part]
+    return world.broadcast(_metrics(model, data, gathered) if world.is_main else {})
+
+
+def _detector(model: GeneralizedRCNN) -> Detect:
+    @torch.no_grad()
+    def detect(image: Tensor) -> Instances:
+        batch = model.preprocessing.batch([model.preprocessing.resize(image)], next(model.parameters()))
+        (raw,) = model.run(batch, [(image.shape[1], image.shape[2])])
+        return model.finish(raw.to("cpu"), encoded=True)
+
+    return detect
+
+
+def _record(data: ValidationSet, image_id: int, found: Instances) -> dict[str, Any]:
+    """What was found in one picture, small enough to be sent to another process."""
+    record: dict[str, Any] = {"detections": detection_rows(found, image_id)}
+    if data.panoptic is not None and found.panoptic is not None:
+        record |= _panoptic_record(data, found, found.panoptic, data.panoptic[image_id])
+    return record
+
+
+def _panoptic_record(
+    data: ValidationSet, found: Instances, panoptic: PanopticResult, annotation: Any
+) -> dict[str, Any]:
+    assert data.panoptic_folder is not None
+    ids = read_segment_map(data.panoptic_folder / annotation["file_name"], found.image_size)
+    truth = SegmentMap.from_coco(ids, annotation)
+    mine = SegmentMap.from_result(truth.image_id, panoptic, found.categories)
+    labels = semantic_truth(truth, found.categories)
+    semantic = panoptic.semantic.numpy()
+    return {
+        "segments": match_segments(truth, mine, found.categories),
+        "semantic": count_confusion(truth.image_id, labels, semantic, found.categories),
+    }
+
+
+def _metrics(model: GeneralizedRCNN, data: ValidationSet, records: list[dict[str, Any]]) -> Metrics:
+    found: Metrics = {}
+    if any("segments" in record for record in records):  # augmentation gives no panoptic map
+        quality = panoptic_quality((r["segments"] for r in records), model.categories).all
+        semantic = semantic_metrics((r["semantic"] for r in records), model.categories)
+        found |= {"panoptic_seg/PQ": quality.pq, "panoptic_seg/SQ": quality.sq, "panoptic_seg/RQ": quality.rq}
+        found["sem_seg/mIoU"] = semantic.miou
+    rows = [row for record in records for row in record["detections"]]
+    if model.roi_heads.mask_head is not None:
+        found |= _detection_metrics(data, rows, "segm")
+    found |= _detection_metrics(data, rows, "bbox")
+    return {name: None if value is None else 100 * value for name, value in found.items()}
+
+
+def _detection_metrics(data: ValidationSet, rows: list[dict[str, Any]], kind: Any) -> Metrics:
+    measured = evaluate_detections(data.truth, rows, kind)
+    return {f"{kind}/{name}": getattr(measured, field) for name, field in _DETECTION.items()}
