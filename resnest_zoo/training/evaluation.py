@@ -79,7 +79,7 @@ def read_validation_set(
     truth = load_truth(annotations)
     if model.roi_heads.mask_head is not None:
         truth.check_masks()
-    lacking = set(model.categories.thing_ids) - set(truth.category_ids.tolist())
+    lacking = set(model.categories.thing_ids) - set(truth.category_ids)
     if lacking:
         raise DataError(f"{annotations}: its categories lack ids of the model's classes: {sorted(lacking)}")
     rows = json.loads(annotations.read_bytes())["images"]
