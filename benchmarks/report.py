@@ -105,8 +105,9 @@ def _measured() -> dict[tuple[str, str], list[str]]:
     found: dict[tuple[str, str], list[str]] = {}
     for rows in read_results("coco").values():
         for row in rows:
-            cell = f"{row.metric} {float(row.measured):.2f} ({row.date})"
-            found.setdefault((row.name, row.on), []).append(cell)
+            if row.measured:
+                cell = f"{row.metric} {float(row.measured):.2f} ({row.date})"
+                found.setdefault((row.name, row.on), []).append(cell)
     return found
 
 
@@ -118,7 +119,8 @@ def _passed() -> dict[str, dict[str, str]]:
             failed = {row.name for row in rows if row.status != "pass"}
             for row in rows:
                 if row.name not in failed:
-                    found.setdefault(row.name, {})[level] = row.date
+                    dates = found.setdefault(row.name, {})
+                    dates[level] = max(row.date, dates.get(level, ""))
     return found
 
 

@@ -16,7 +16,14 @@ from typing import Any
 import torch
 
 import resnest_zoo
-from benchmarks.verify.datasets import DataMissingError, DataSet, Picture, find_coco, find_test_dev
+from benchmarks.verify.datasets import (
+    DataMissingError,
+    DataSet,
+    Picture,
+    find_coco,
+    find_shapes,
+    find_test_dev,
+)
 from benchmarks.verify.grading import THRESHOLDS, Measured, compare, measure, write_results
 from benchmarks.verify.outcome import Finding, Status
 from benchmarks.verify.prediction import Detector, predict_all
@@ -128,6 +135,8 @@ def _find_data(entry: Entry, settings: Settings) -> DataSet:
     row = next(row for row in entry.reported if "test" not in row.split)
     if (row.dataset, row.split) == ("COCO", "val2017"):
         return find_coco(settings.coco, panoptic=entry.task == "panoptic segmentation")
+    if row.dataset == "shapes":
+        return find_shapes(settings.output, row.split)
     raise DataMissingError(
         f"numbers are reported on {row.dataset} {row.split}, which this program does not know"
     )

@@ -50,6 +50,7 @@ def _verify(args: argparse.Namespace) -> int:
     names, unknown = _select(args, files)
     problems = [*(problems if args.all and "golden" in args.level else ()), *unknown]
     with join() as world:
+        _check_device(world.device(args.device))
         run = _Run(args, files, world)
         with watch(names, args.level, silent=not world.is_main or args.json == "-") as watcher:
             for level in args.level:
@@ -95,6 +96,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"{option}: {Path(file).parent} is no folder")
     args.level = [level for level in LEVELS if level in (args.level or LEVELS)]
     return args
+
+
+def _check_device(name: str) -> None:
+    """Refuse a device before every model fails on it.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
 
 
 def _positive(text: str) -> int:

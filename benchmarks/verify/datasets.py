@@ -8,17 +8,22 @@ COCO's usual layout:
     DIR/annotations/panoptic_val2017/*.png          or DIR/panoptic_val2017/
     DIR/annotations/image_info_test-dev2017.json    for --submission
     DIR/test2017/*.jpg
+
+The shapes that the packaged models were trained on are drawn where they are needed.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
+from resnest_zoo.data import shapes
 from resnest_zoo.errors import ZooError
 from resnest_zoo.structures import SizeHW
 
@@ -103,29 +108,55 @@ def find_coco(root: Path | None, *, panoptic: bool, split: str = "val2017") -> D
     needed = [(instances, "instances"), (root / split, "val2017")]
     needed += [(segments, "panoptic"), (maps, "panoptic")] if panoptic else []
     _refuse_missing(needed)
-    content = _read_json(instances, "annotations", "categories")
-    pictures = _pictures(content, instances, root / split)
-    if panoptic:
-        _check_segments(_read_json(segments, "annotations"), segments, maps, pictures)
-    counts = (len(pictures), len(content["annotations"]))
+    data = _read_layout("COCO", split, root / split, instances, (segments, maps) if panoptic else None)
+    counts = (len(data.pictures), len(_read_json(instances)["annotations"]))
     deviation = ""
     if split == "val2017" and counts != _VAL2017:
         deviation = (
             f"these are {counts[0]:,} pictures with {counts[1]:,} annotations, "
             f"COCO val2017 has {_VAL2017[0]:,} with {_VAL2017[1]:,}"
         )
-    files = [instances, *([segments] if panoptic else [])]
+    return replace(data, sizes=COCO_SIZES, deviation=deviation)
+
+
+def find_shapes(folder: Path, split: str) -> DataSet:
+    """A split of the drawn data set, which is written to `folder` where it is not yet.
+
+    Raises:
+        DataMissingError: there is no such split.
+        DataError: the folder cannot be written.
+    """
+    if split not in shapes.SPLITS:
+        raise DataMissingError(f"shapes has the splits {', '.join(shapes.SPLITS)}, not {split!r}")
+    seed, count = shapes.SPLITS[split]
+    root = folder / f"shapes-{shapes.VERSION}"
+    instances = root / "annotations" / f"instances_{split}.json"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".shapes.lock"):  # the first process draws, the others wait
+        if not instances.exists():
+            shapes.write(root, count=count, seed=seed, split=split)
+    panoptic = (root / "annotations" / f"panoptic_{split}.json", root / "annotations" / f"panoptic_{split}")
+    return _read_layout("shapes", split, root / split, instances, panoptic)
+
+
+def _read_layout(
+    name: str, split: str, folder: Path, instances: Path, panoptic: tuple[Path, Path] | None
+) -> DataSet:
+    """Read what a data set consists of; its panoptic part is a JSON file and the folder of its maps."""
+    content = _read_json(instances, "annotations", "categories")
+    pictures = _pictures(content, instances, folder)
+    segments, maps = panoptic or (None, None)
+    if segments is not None and maps is not None:
+        _check_segments(_read_json(segments, "annotations"), segments, maps, pictures)
     return DataSet(
-        "COCO",
+        name,
         split,
         pictures,
-        _digest(files),
+        _digest([file for file in (instances, segments) if file is not None]),
         instances,
-        segments if panoptic else None,
-        maps if panoptic else None,
-        COCO_SIZES,
-        frozenset(_column(content["categories"], "id", instances, "categories")),
-        deviation,
+        segments,
+        maps,
+        category_ids=frozenset(_column(content["categories"], "id", instances, "categories")),
     )
 
 
@@ -182,9 +213,7 @@ def _pictures(content: dict[str, Any], source: Path, folder: Path) -> tuple[Pict
     return tuple(sorted(pictures, key=lambda picture: picture.id))
 
 
-def _check_segments(
-    content: dict[str, Any], source: Path, maps: Path, pictures: tuple[Picture, ...]
-) -> None:
+def _check_segments(content: dict[str, Any], source: Path, maps: Path, pictures: tuple[Picture, ...]) -> None:
     """Every picture has its segments: one that lacks them would be left out of PQ."""
     ids = set(_column(content["annotations"], "image_id", source, "annotations"))
     absent = [picture.path.name for picture in pictures if picture.id not in ids]

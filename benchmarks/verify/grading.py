@@ -109,7 +109,9 @@ def measure(
         measured = Measured(box, mask, panoptic, semantic_metrics(confusion, categories))
     if len(records) == len(data.pictures):
         return measured
-    ranges = {}
+    ranges: dict[str, tuple[float, float]] = {}
+    if len(records) == 1:
+        return replace(measured, ranges=ranges)  # one picture says nothing of how much others vary
     for metric, kind in (("box AP", "bbox"), ("mask AP", "segm")):
         if measured.percent(metric) is not None:
             low, high = expected_range(
@@ -207,10 +209,10 @@ def _grade(
         elif value is None:
             status, note = Status.PARTIAL, "these pictures have no object that counts"
         elif measured.ranges is not None:
-            low, high = measured.ranges[metric]
-            status = Status.PARTIAL
-            sample = f"{pictures:,} of {len(data.pictures):,} pictures"
-            note = f"{sample}; {_LEVEL:.0%} of such samples: {low:.2f} to {high:.2f}"
+            status, note = Status.PARTIAL, f"{pictures:,} of {len(data.pictures):,} pictures"
+            if metric in measured.ranges:
+                low, high = measured.ranges[metric]
+                note += f"; {_LEVEL:.0%} of such samples: {low:.2f} to {high:.2f}"
         elif data.deviation:
             status, note = Status.PARTIAL, data.deviation
         elif abs(value - claim) <= TOLERANCE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -107,9 +108,16 @@ class ModelOutcome:
                 "summary": finding.summary,
                 "details": list(finding.details),
                 "comparisons": comparisons,
-                "figures": finding.figures,
+                "figures": _finite(finding.figures),
             }
         return {"name": self.name, "passed": self.passed, "levels": levels}
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def exit_code(outcomes: Iterable[ModelOutcome], problems: Sequence[str] = ()) -> int:

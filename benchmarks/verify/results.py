@@ -29,10 +29,12 @@ class Row:
     Attributes:
         name: of the model.
         status: "pass" or "fail", of this number.
-        metric: what was measured; at the level `golden` the largest difference of a kind of output.
+        metric: what was measured; at the level `golden` the largest difference of a kind of output, or
+            "comparison" where outputs could not be compared.
         on: data set, split and augmentation; "golden" for stored outputs.
         reported: the claim, percent; empty for differences.
-        measured: the number; percent, or a difference in the unit of `benchmarks.golden.TOLERANCES`.
+        measured: the number; percent, or a difference in the unit of `benchmarks.golden.TOLERANCES`; empty
+            where there was nothing to measure.
         tolerance: the largest difference that passes.
         date: of the run, UTC.
         versions: of what computed it.
@@ -83,8 +85,9 @@ def device_slug(device: str) -> str:
 def _rows(name: str, level: str, finding: Finding, dtype: str, when: tuple[str, str]) -> Iterator[Row]:
     if level == "coco":
         for c in finding.comparisons:
-            if c.status in (Status.PASS, Status.FAIL) and c.measured is not None:
-                numbers = (f"{c.reported:.2f}", f"{c.measured:.4f}", f"{c.tolerance:.2f}")
+            if c.status in (Status.PASS, Status.FAIL):
+                measured = "" if c.measured is None else f"{c.measured:.4f}"
+                numbers = (f"{c.reported:.2f}", measured, f"{c.tolerance:.2f}")
                 yield Row(name, str(c.status), c.metric, c.conditions, *numbers, *when)
         return
     largest: dict[str, float] = {}
@@ -92,8 +95,12 @@ def _rows(name: str, level: str, finding: Finding, dtype: str, when: tuple[str, 
         for kind, value in differences.items():
             largest[kind] = max(value, largest.get(kind, 0.0))
     limits = golden.TOLERANCES[dtype]
+    statuses = {kind: "pass" if value <= limits[kind] else "fail" for kind, value in largest.items()}
+    if finding.status is Status.FAIL and "fail" not in statuses.values():
+        # Such as a wrong shape, which has no difference.
+        yield Row(name, "fail", "comparison", "golden", "", "", "", *when)
     for kind, value in largest.items():
-        status = "pass" if value <= limits[kind] else "fail"
+        status = statuses[kind]
         yield Row(name, status, kind, "golden", "", f"{value:.1e}", f"{limits[kind]:g}", *when)
 
 

@@ -1,7 +1,7 @@
 """COCO's instances files and result rows for detection, checked once and kept as columns of numbers.
 
-Images and categories are named by their position among the ascending ids from here on, so an evaluator
-never meets an id of the file: 0, a repeated annotation id or one beyond 2**53 cannot change a metric.
+From here on images and categories are named by their position among the sorted ids, so that an evaluator
+never meets an id of the file: one that is 0, repeated, negative or a text cannot change a metric.
 
 Legend: N images, K categories, A annotations, D detections.
 
@@ -11,20 +11,27 @@ Source: https://cocodataset.org/#format-data and #format-results.
 from __future__ import annotations
 
 import json
+import logging
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from resnest_zoo.errors import ConfigError
+from resnest_zoo.errors import DataError
 
 Array = np.ndarray[Any, Any]
+ImageId = int | str
 Rows = Sequence[Mapping[str, Any]]
 
-_BOX = "4 finite numbers [x, y, width, height]"
+logger = logging.getLogger(__name__)
+
+_TABLES = ("images", "categories", "annotations")
+_BOX = "[x, y, width, height], 4 finite numbers"
+# The area of a larger box is not finite, and its IoU no number.
+_LARGEST = 1e100
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +40,9 @@ class DetectionTruth:
 
     Attributes:
         source: the file, for messages.
-        image_ids: (N,) ascending, as in the file.
+        image_ids: N, numbers by rising value, then texts.
         sizes: (N, 2) height and width in pixels, 0 where the file has none.
-        category_ids: (K,) ascending, as in the file.
+        category_ids: K, by rising value.
         images: (A,) position in `image_ids`, in the order of the file.
         categories: (A,) position in `category_ids`.
         boxes: (A, 4) x, y, width, height in pixels.
@@ -45,9 +52,9 @@ class DetectionTruth:
     """
 
     source: str
-    image_ids: Array
+    image_ids: tuple[ImageId, ...]
     sizes: Array
-    category_ids: Array
+    category_ids: tuple[int, ...]
     images: Array
     categories: Array
     boxes: Array
@@ -55,24 +62,23 @@ class DetectionTruth:
     crowd: Array
     masks: list[Any]
 
-    def positions(self, image_ids: Sequence[int]) -> Array:
-        """Where these images stand in `image_ids`, ascending and without repetition.
+    def positions(self, image_ids: Iterable[ImageId]) -> Array:
+        """Where these images stand in `image_ids`, by rising position and without repetition.
 
         Raises:
-            ConfigError: none are given, or the file lacks one.
+            DataError: none are given, or the file lacks one.
         """
-        where = "image_ids"
-        ids = _whole_numbers(list(image_ids), "image id", where)
-        if not len(ids):
-            raise ConfigError(f"{where}: no images to evaluate; None stands for all of {self.source}")
-        return np.unique(_positions(ids, self.image_ids, "image id", where, self.source))
+        places = _places(list(image_ids), self.image_ids, "an image", "image_ids", self.source)
+        if not len(places):
+            raise DataError(f"image_ids: no image to evaluate; None stands for all of {self.source}")
+        return np.unique(places)
 
     def at(self, positions: Array) -> DetectionTruth:
-        """The same with only the images at these ascending positions, which count from 0 again."""
+        """The same with only the images at these rising positions, which count from 0 again."""
         kept, images = _renumbered(self.images, positions, len(self.image_ids))
         return replace(
             self,
-            image_ids=self.image_ids[positions],
+            image_ids=tuple(self.image_ids[position] for position in positions.tolist()),
             sizes=self.sizes[positions],
             images=images,
             categories=self.categories[kept],
@@ -86,19 +92,21 @@ class DetectionTruth:
         """Refuse what cannot be drawn as a mask.
 
         Raises:
-            ConfigError: an image lacks its size, or an annotation has no mask or not one of its image.
+            DataError: an image lacks its size, or an annotation has no mask or not one of its image.
         """
-        unsized = np.flatnonzero((self.sizes <= 0).any(axis=1))
+        unsized = np.flatnonzero(~self.sizes.all(axis=1))
         if len(unsized):
-            ids = _some(self.image_ids[unsized])
-            raise ConfigError(f"{self.source}: images without `height` and `width`, which masks need: {ids}")
+            ids = _some([self.image_ids[position] for position in unsized.tolist()])
+            raise DataError(
+                f"{self.source}: masks need `height` and `width` of every image, not so for {ids}"
+            )
         sizes = self.sizes.tolist()
         for mask, image in zip(self.masks, self.images.tolist(), strict=True):
             if not (_are_polygons(mask) if isinstance(mask, list) else _is_rle(mask, sizes[image], list)):
-                raise ConfigError(
-                    f"{self.source}: an annotation of image {self.image_ids[image]} has the `segmentation` "
-                    f"{reprlib.repr(mask)}; expected polygons of at least 3 points or a run-length encoding "
-                    f"of size {sizes[image]}"
+                raise DataError(
+                    f"{self.source}: an annotation of image {self.image_ids[image]} has the segmentation "
+                    f"{reprlib.repr(mask)}; expected polygons of 3 points or more, or a run-length encoding "
+                    f"of size {sizes[image]}. Boxes can be evaluated without masks"
                 )
 
 
@@ -118,10 +126,10 @@ class DetectionRows:
     categories: Array
     scores: Array
     boxes: Array
-    masks: list[dict[str, Any]] | None
+    masks: list[Any] | None
 
     def at(self, positions: Array, num_images: int) -> DetectionRows:
-        """The same with only the images at these ascending positions of `num_images`, as the truth's `at`."""
+        """The same with only the images at these rising positions of `num_images`, as the truth's `at`."""
         kept, images = _renumbered(self.images, positions, num_images)
         return DetectionRows(
             images,
@@ -135,106 +143,107 @@ class DetectionRows:
 def load_truth(path: str | Path) -> DetectionTruth:
     """Read an instances file such as `instances_val2017.json`.
 
-    Returns:
-        Annotations in the file's order. `iscrowd` may be missing and is false then; annotation ids are not
-        read, as no metric depends on them.
+    Annotations of images that the file does not list are left out, as pycocotools does, and logged. `iscrowd`
+    may be missing and is false then. Annotation ids are not read, as no metric depends on them.
 
     Raises:
-        ConfigError: the file is missing, no JSON, of another kind, or without annotations; it repeats an
-            image or category id; an annotation lacks a field, or its image or category is not in the file.
+        DataError: the file is missing, no JSON, of another kind, or without annotations; it repeats an image
+            or category id; or an annotation lacks a field, or has a category that the file does not list.
     """
     source = str(path)
     data = _read_json(Path(path))
-    keys = ("images", "categories", "annotations")
-    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) and data[key] for key in keys):
-        got = f"the keys {_some(list(data))}" if isinstance(data, dict) else f"a {type(data).__name__}"
-        raise ConfigError(
-            f"{source}: no ground truth of detection; expected an instances file with non-empty lists "
-            f"`images`, `categories` and `annotations`, got {got}"
+    if not isinstance(data, dict) or not all(
+        isinstance(data.get(key), list) and data[key] for key in _TABLES
+    ):
+        raise DataError(
+            f"{source}: no ground truth of detection; expected an instances file, with `images`, "
+            f"`categories` and `annotations` that are not empty, got {_outline(data)}"
         )
-    images, categories, annotations = (data[key] for key in keys)
-    image_ids = _own_ids(images, "image", source)
-    category_ids = _own_ids(categories, "category", source)
+    images = _by_id(data["images"], (int, str), f"{source}, images")
+    image_ids = tuple(sorted(images, key=lambda name: (isinstance(name, str), name)))
+    category_ids = tuple(sorted(_by_id(data["categories"], (int,), f"{source}, categories")))
     where = f"{source}, annotations"
-    at_image = _whole_numbers(_column(annotations, "image_id", where), "image_id", where)
-    at_category = _whole_numbers(_column(annotations, "category_id", where), "category_id", where)
-    by_id = np.argsort(image_ids)
-    crowd = [annotation.get("iscrowd", 0) for annotation in annotations]
+    places = _look_up(_column(data["annotations"], "image_id", where), image_ids)
+    rows = [data["annotations"][index] for index in np.flatnonzero(places >= 0).tolist()]
+    if len(rows) < len(places):
+        logger.warning("%s: %d are of no image of the file and left out", where, len(places) - len(rows))
+    at_categories = _column(rows, "category_id", where)
     return DetectionTruth(
         source=source,
-        image_ids=image_ids[by_id],
-        sizes=np.array([_size(image) for image in images])[by_id],
-        category_ids=np.sort(category_ids),
-        images=_positions(at_image, np.sort(image_ids), "image id", where, "its `images`"),
-        categories=_positions(at_category, np.sort(category_ids), "category id", where, "its `categories`"),
-        boxes=_finite(_column(annotations, "bbox", where), (4,), _BOX, where),
-        areas=_finite(_column(annotations, "area", where), (), "`area`, a finite number of pixels", where),
-        crowd=_flags(crowd, where),
-        masks=[annotation.get("segmentation") for annotation in annotations],
+        image_ids=image_ids,
+        sizes=np.array([_size(images[name]) for name in image_ids]),
+        category_ids=category_ids,
+        images=places[places >= 0],
+        categories=_places(at_categories, category_ids, "a category", where, source),
+        boxes=_numbers(_column(rows, "bbox", where), (4,), f"bbox {_BOX}", where),
+        areas=_numbers(_column(rows, "area", where), (), "area, a finite number of pixels", where),
+        crowd=_numbers([row.get("iscrowd", 0) for row in rows], (), "iscrowd, 0 or 1", where, flags=True),
+        masks=[row.get("segmentation") for row in rows],
     )
 
 
-def read_rows(rows: Rows | str | Path, truth: DetectionTruth, masks: bool) -> DetectionRows:
+def read_rows(rows: Rows | str | Path, truth: DetectionTruth, *, masks: bool) -> DetectionRows:
     """Read result rows, given or in a JSON file; the rows themselves stay as they are.
 
     Args:
-        rows: `image_id`, `category_id`, `score` and `bbox`, or for masks `segmentation` in place of it.
-        truth: what the rows are results for; it has read `check_masks` where `masks`.
-        masks: whether to read `segmentation` or `bbox`. The other is not looked at.
+        rows: each with `image_id`, `category_id`, `score`, and `bbox` or for masks `segmentation`. What else
+            they hold is not looked at.
+        truth: what the rows are results for; `check_masks` has passed where `masks`.
+        masks: whether to read `segmentation` in place of `bbox`.
 
     Raises:
-        ConfigError: the file is missing or no list of rows, a row lacks a field or holds something else in
-            it, or rows name images or categories that `truth` does not have.
+        DataError: the file is missing or no list of rows; a row lacks a field or holds something else in it;
+            or rows are of images or categories that `truth` does not have.
     """
-    where = str(rows) if isinstance(rows, (str, Path)) else "result rows"
-    items = _read_json(Path(rows)) if isinstance(rows, (str, Path)) else list(rows)
-    if not isinstance(items, list):
-        got = type(items).__name__
-        raise ConfigError(f"{where}: expected a list of result rows, got a {got}; is it a ground truth?")
-    image_ids = _whole_numbers(_column(items, "image_id", where), "image_id", where)
-    category_ids = _whole_numbers(_column(items, "category_id", where), "category_id", where)
-    images = _positions(image_ids, truth.image_ids, "image id", where, truth.source)
+    where = "result rows"
+    if isinstance(rows, (str, Path)):
+        where, rows = str(rows), _read_json(Path(rows))
+    if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
+        raise DataError(f"{where}: expected a list of result rows, got {_outline(rows)}")
+    items = list(rows)
+    at_images, at_categories = _column(items, "image_id", where), _column(items, "category_id", where)
+    images = _places(at_images, truth.image_ids, "an image", where, truth.source)
     found = _column(items, "segmentation" if masks else "bbox", where)
     if masks:
         _check_found_masks(found, images, truth, where)
     return DetectionRows(
         images=images,
-        categories=_positions(category_ids, truth.category_ids, "category id", where, truth.source),
-        scores=_finite(_column(items, "score", where), (), "`score`, a finite number", where),
-        boxes=np.zeros((len(items), 4)) if masks else _finite(found, (4,), _BOX, where),
+        categories=_places(at_categories, truth.category_ids, "a category", where, truth.source),
+        scores=_numbers(_column(items, "score", where), (), "score, a finite number", where),
+        boxes=np.zeros((len(items), 4)) if masks else _numbers(found, (4,), f"bbox {_BOX}", where),
         masks=found if masks else None,
     )
 
 
 def _check_found_masks(masks: list[Any], images: Array, truth: DetectionTruth, where: str) -> None:
     sizes = truth.sizes.tolist()
-    for row, (mask, image) in enumerate(zip(masks, images.tolist(), strict=True)):
+    for index, (mask, image) in enumerate(zip(masks, images.tolist(), strict=True)):
         if not _is_rle(mask, sizes[image], str):
-            raise ConfigError(
-                f"{where}: the `segmentation` of row {row} is {reprlib.repr(mask)}; expected a compressed "
+            raise DataError(
+                f"{where}: entry {index} has the segmentation {reprlib.repr(mask)}; expected a compressed "
                 f"run-length encoding of size {sizes[image]}, that of image {truth.image_ids[image]}"
             )
 
 
 def _is_rle(mask: Any, size: list[int], counts: type) -> bool:
-    """Whether `mask` has this size and compressed counts, or counts of the other type named."""
+    """Whether `mask` is of that size and has compressed counts, or counts of the other type named."""
     if not isinstance(mask, dict) or not isinstance(mask.get("counts"), (str, bytes, counts)):
         return False
     return isinstance(mask.get("size"), (list, tuple)) and list(mask["size"]) == size
 
 
 def _are_polygons(mask: list[Any]) -> bool:
-    # A first "polygon" of 4 numbers would be drawn as a box.
+    # pycocotools would draw 4 numbers as a box, and fewer or none not at all.
     try:
-        points = [np.asarray(polygon, dtype=np.float64) for polygon in mask]
+        polygons = [np.asarray(polygon, dtype=np.float64) for polygon in mask]
     except (TypeError, ValueError):
         return False
-    fine = (xy.ndim == 1 and len(xy) >= 6 and len(xy) % 2 == 0 and np.isfinite(xy).all() for xy in points)
-    return bool(points) and all(fine)
+    fine = (xy.ndim == 1 and len(xy) >= 6 and len(xy) % 2 == 0 and np.isfinite(xy).all() for xy in polygons)
+    return bool(polygons) and all(fine)
 
 
 def _renumbered(images: Array, positions: Array, num_images: int) -> tuple[Array, Array]:
-    """Which entries belong to the images at `positions`, and the place of each entry's image among these."""
+    """Which entries belong to the images at `positions`, and where their images stand among these."""
     places = np.full(num_images, -1)
     places[positions] = np.arange(len(positions))
     kept = np.flatnonzero(places[images] >= 0)
@@ -245,28 +254,27 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # damaged JSON or text
-        raise ConfigError(f"{path}: not a JSON file: {error}") from error
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: is not JSON: {error}") from error
 
 
-def _own_ids(items: list[Any], what: str, source: str) -> Array:
-    where = f"{source}, {what} list"
-    ids = _whole_numbers(_column(items, "id", where), "id", where)
-    values, counts = np.unique(ids, return_counts=True)
-    if (counts > 1).any():
-        raise ConfigError(f"{where}: repeated ids {_some(values[counts > 1])}")
-    return ids
+def _by_id(items: list[Any], types: tuple[type, ...], where: str) -> dict[Any, Any]:
+    ids = _column(items, "id", where)
+    wrong = [value for value in ids if type(value) not in types]
+    if wrong:
+        raise DataError(f"{where}: expected whole numbers as ids, got {_some(wrong)}")
+    found = dict(zip(ids, items, strict=True))
+    if len(found) < len(ids):
+        raise DataError(f"{where}: {len(ids) - len(found)} ids are repeated")
+    return found
 
 
 def _size(image: Mapping[str, Any]) -> tuple[int, int]:
     height, width = image.get("height"), image.get("width")
-    return (height, width) if isinstance(height, int) and isinstance(width, int) else (0, 0)
-
-
-def _flags(values: list[Any], where: str) -> Array:
-    _refuse_first(values, lambda value: value not in (0, 1), "`iscrowd`, 0 or 1", where)
-    return np.array(values, dtype=bool)
+    # Some tools write 480.0.
+    whole = all(isinstance(side, (int, float)) and side >= 1 and side % 1 == 0 for side in (height, width))
+    return (int(height or 0), int(width or 0)) if whole else (0, 0)
 
 
 def _column(items: Sequence[Any], key: str, where: str) -> list[Any]:
@@ -275,62 +283,65 @@ def _column(items: Sequence[Any], key: str, where: str) -> list[Any]:
     except (KeyError, TypeError, IndexError) as error:
         lacking = [not isinstance(item, Mapping) or key not in item for item in items]
         first = items[lacking.index(True)]
-        got = f"the keys {_some(list(first))}" if isinstance(first, Mapping) else reprlib.repr(first)
-        raise ConfigError(
-            f"{where}: {sum(lacking)} of {len(items)} entries lack `{key}`, the first has {got}"
+        raise DataError(
+            f"{where}: {sum(lacking)} of {len(items)} entries lack {key!r}; the first is {_outline(first)}"
         ) from error
 
 
-def _whole_numbers(values: list[Any], what: str, where: str) -> Array:
-    array = _as_array(values, (), "iu")
-    if array is None:
-        _refuse_first(values, lambda value: _as_array([value], (), "iu") is None, f"`{what}`, a number", where)
-        raise ConfigError(f"{where}: `{what}` beyond 64 bits")
-    return array.astype(np.int64)
-
-
-def _finite(values: list[Any], shape: tuple[int, ...], what: str, where: str) -> Array:
-    def is_wrong(value: Any) -> bool:
-        array = _as_array([value], shape, "iuf")
-        return array is None or not np.isfinite(array).all()
-
-    array = _as_array(values, shape, "iuf")
-    if array is None or not np.isfinite(array).all():
-        _refuse_first(values, is_wrong, what, where)
-    assert array is not None
-    return array.astype(np.float64)
-
-
-def _as_array(values: list[Any], shape: tuple[int, ...], kinds: str) -> Array | None:
-    """The values as an array (n, *shape) of one of numpy's kinds, or None."""
-    if not values:
-        return np.zeros((0, *shape), dtype=np.int64)
+def _look_up(ids: list[Any], known: tuple[ImageId, ...]) -> Array:
+    """Where each id stands in `known`, -1 where it does not."""
+    place_of = {name: place for place, name in enumerate(known)}
     try:
-        array = np.asarray(values)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return array if array.dtype.kind in kinds and array.shape[1:] == shape else None
+        places = [place_of.get(name, -1) for name in ids]
+    except TypeError:  # a list among the ids
+        places = [place_of.get(name, -1) if isinstance(name, (int, str)) else -1 for name in ids]
+    return np.array(places, dtype=np.int64)
 
 
-def _refuse_first(values: list[Any], is_wrong: Callable[[Any], bool], what: str, where: str) -> None:
-    for index, value in enumerate(values):
-        if is_wrong(value):
-            raise ConfigError(f"{where}: entry {index} has {reprlib.repr(value)}; expected {what}")
-
-
-def _positions(ids: Array, known: Array, what: str, where: str, source: str) -> Array:
-    """Where each id stands in the ascending `known`."""
-    places: Array = np.searchsorted(known, ids).clip(max=len(known) - 1)
-    unknown = known[places] != ids
-    if unknown.any():
-        names = np.unique(ids[unknown])
-        raise ConfigError(
-            f"{where}: {int(unknown.sum())} of {len(ids)} entries name {len(names)} {what}s that {source} "
-            f"does not have: {_some(names)}"
+def _places(ids: list[Any], known: tuple[ImageId, ...], what: str, where: str, source: str) -> Array:
+    places = _look_up(ids, known)
+    unknown = np.flatnonzero(places < 0).tolist()
+    if unknown:
+        names = list(dict.fromkeys(reprlib.repr(ids[index]) for index in unknown))
+        raise DataError(
+            f"{where}: {len(unknown)} of {len(ids)} entries are of {what} that {source} does not have: "
+            f"{_some(names)}; are they of another data set?"
         )
     return places
 
 
-def _some(values: Array | list[Any]) -> str:
-    shown = [str(value) for value in values[:5]]
-    return ", ".join(shown) + (f" and {len(values) - 5} more" if len(values) > 5 else "")
+def _numbers(values: list[Any], shape: tuple[int, ...], what: str, where: str, flags: bool = False) -> Array:
+    """The values as float64 (n, *shape), or bool (n,) for flags."""
+
+    def as_array(values: list[Any]) -> Array | None:
+        if not values:
+            return np.zeros((0, *shape))
+        try:
+            array = np.asarray(values)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        if array.dtype.kind not in "iufb" or array.shape[1:] != shape:
+            return None
+        array = array.astype(np.float64)
+        fine = np.isin(array, (0, 1)) if flags else np.abs(array) < _LARGEST  # which NaN is not
+        return array if fine.all() else None
+
+    array = as_array(values)
+    if array is None:
+        _refuse_first(values, lambda value: as_array([value]) is None, what, where)
+    return np.asarray(array, dtype=bool if flags else np.float64)
+
+
+def _refuse_first(values: list[Any], is_wrong: Callable[[Any], bool], what: str, where: str) -> None:
+    index = next((index for index, value in enumerate(values) if is_wrong(value)), 0)
+    raise DataError(f"{where}: entry {index} has {reprlib.repr(values[index])}; expected {what}")
+
+
+def _outline(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"an object with {_some(list(value)) or 'nothing'}"
+    return f"a list of {len(value)}" if isinstance(value, list) else reprlib.repr(value)
+
+
+def _some(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")

@@ -107,7 +107,7 @@ class TTA:
 
     @torch.no_grad()
     def run(self, image: Tensor) -> RawResult:
-        """What all views of one RGB uint8 picture (3, H, W) say; `GeneralizedRCNN.finish` makes the result."""
+        """What all views of an RGB uint8 picture (3, H, W) say; `GeneralizedRCNN.finish` makes the result."""
         views = self._views(image)
         size = (image.shape[1], image.shape[2])
         merged = self._merge_boxes(views, size)

@@ -7,6 +7,7 @@ import torch
 
 from resnest_zoo.errors import ConfigError, ImageError, ShapeError, ZooError
 from resnest_zoo.inference.tta import TTA, _View
+from resnest_zoo.ops.rle import encode_masks
 from tests.models.tiny import CASCADE, MASK, NOTHING_FOUND, PANOPTIC, RESNEST, picture, tiny_model
 
 
@@ -43,6 +44,29 @@ def test_a_mirrored_picture_gives_the_mirrored_result(kind):
     assert torch.allclose(mirrored.scores, found.scores, rtol=0, atol=1e-9)
     assert (mirrored.masks.flip(2) != found.masks).float().mean() < 0.01
     assert found.panoptic is None
+
+
+@pytest.mark.parametrize("kind", [(), MASK, PANOPTIC], ids=["faster", "mask", "panoptic"])
+def test_its_raw_result_is_finished_like_the_detectors(kind):
+    model = tiny_model(*kind)
+    tta = TTA(model, [48, 64], 96)
+    raw = tta.run(picture(50, 70))
+    assert raw.size == (50, 70)
+    assert raw.semantic is None
+    assert not raw.detections.boxes.requires_grad
+    (whole,) = tta([picture(50, 70)])
+    threshold = float(whole.scores[1])
+    for encoded in (False, True):
+        found = model.finish(raw, threshold, encoded=encoded)
+        strong = whole.above(threshold)
+        assert torch.equal(found.boxes, strong.boxes)
+        assert torch.equal(found.scores, strong.scores)
+        assert torch.equal(found.classes, strong.classes)
+        assert found.panoptic is None
+        if encoded and kind:
+            assert list(found.rles) == encode_masks(strong.masks)
+        elif kind:
+            assert torch.equal(found.masks, strong.masks)
 
 
 def test_results_are_in_each_pictures_own_pixels():

@@ -13,7 +13,8 @@ from resnest_zoo.config import load_config
 from resnest_zoo.errors import ConfigError, ImageError, ShapeError, ZooError
 from resnest_zoo.models import build_model, postprocess
 from resnest_zoo.ops.masks import paste_masks
-from resnest_zoo.structures import Instances
+from resnest_zoo.ops.rle import encode_masks
+from resnest_zoo.structures import ImageBatch, Instances, RawResult
 from tests.models.tiny import CASCADE, FASTER, MASK, NOTHING_FOUND, PANOPTIC, RESNEST, picture, tiny_model
 
 KINDS = {
@@ -63,7 +64,9 @@ def test_a_tiny_model_finds_something(model):
 
 def test_a_picture_in_a_group_of_its_own_is_bitwise_the_same_in_company(model):
     pictures = [picture(*size) for size in ((50, 70), *OTHER_SIZES)]
-    padded = {model.preprocessing.padded_size(tuple(model.preprocessing.resize(p).shape[1:])) for p in pictures[:3]}
+    padded = {
+        model.preprocessing.padded_size(tuple(model.preprocessing.resize(p).shape[1:])) for p in pictures[:3]
+    }
     assert len(padded) == 3
     for image, together in zip(pictures[:3], model(pictures[:3]), strict=True):
         (alone,) = model([image])
@@ -73,7 +76,9 @@ def test_a_picture_in_a_group_of_its_own_is_bitwise_the_same_in_company(model):
 
 def test_a_picture_among_others_of_its_padded_size_is_the_same_up_to_rounding(model):
     pictures = [picture(*size, seed=i) for i, size in enumerate(ONE_GROUP)]
-    padded = {model.preprocessing.padded_size(tuple(model.preprocessing.resize(p).shape[1:])) for p in pictures}
+    padded = {
+        model.preprocessing.padded_size(tuple(model.preprocessing.resize(p).shape[1:])) for p in pictures
+    }
     assert len(padded) == 1
     for image, together in zip(pictures, model(pictures), strict=True):
         (alone,) = model([image])
@@ -207,6 +212,113 @@ def test_above_keeps_the_strong_instances():
     assert len(strong) == 5
     assert torch.equal(strong.boxes, found.boxes[:5])
     assert torch.equal(strong.masks, found.masks[:5])
+
+
+# The halves of `infer`
+
+HALVES_SIZES = [(50, 70), (64, 90)]
+
+
+def prepared(model) -> ImageBatch:
+    resized = [model.preprocessing.resize(picture(*size, seed=k)) for k, size in enumerate(HALVES_SIZES)]
+    return model.preprocessing.batch(resized, next(model.parameters()))
+
+
+@pytest.fixture
+def raws(model) -> list[RawResult]:
+    with torch.no_grad():
+        return model.run(prepared(model), HALVES_SIZES)
+
+
+def assert_same(found: Instances, expected: Instances) -> None:
+    for a, b in zip(tensors(found), tensors(expected), strict=True):
+        assert torch.equal(a, b)
+    assert found.rles == expected.rles
+    if expected.panoptic is not None:
+        assert found.panoptic.segments == expected.panoptic.segments
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_halves_together_are_the_whole(model, raws, share):
+    with torch.no_grad():
+        everything = model.infer(prepared(model), HALVES_SIZES)
+        threshold = share * float(everything[0].scores[1])
+        whole = model.infer(prepared(model), HALVES_SIZES, threshold)
+    for raw, found, size in zip(raws, whole, HALVES_SIZES, strict=True):
+        assert raw.size == size
+        assert_same(model.finish(raw, threshold), found)
+    for found, all_found in zip(whole, everything, strict=True):
+        assert_same(found, all_found.above(threshold))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 2.0])
+def test_encoded_masks_are_those_of_the_pasted_ones(model, raws, share):
+    for raw in raws:
+        threshold = share * float(raw.detections.scores[1])
+        pasted, encoded = model.finish(raw, threshold), model.finish(raw, threshold, encoded=True)
+        assert encoded.masks is None
+        assert (encoded.rles is None) == (pasted.masks is None)
+        if pasted.masks is not None:
+            assert list(encoded.rles) == encode_masks(pasted.masks)
+        for name in ("boxes", "scores", "classes"):
+            assert torch.equal(getattr(encoded, name), getattr(pasted, name))
+        if pasted.panoptic is not None:
+            assert torch.equal(encoded.panoptic.segment_map, pasted.panoptic.segment_map)
+            assert encoded.panoptic.segments == pasted.panoptic.segments
+
+
+def test_the_panoptic_map_is_the_same_whatever_is_asked_for():
+    """Weak instances fill it, too, where only strong ones are wanted."""
+    model = tiny_model(*PANOPTIC)
+    with torch.no_grad():
+        (raw, _) = model.run(prepared(model), HALVES_SIZES)
+    expected = model.finish(raw).panoptic.segment_map
+    for encoded in (False, True):
+        for threshold in (0.0, 0.3, model.merge_limits.instance_score, 0.9, 1.1):
+            found = model.finish(raw, threshold, encoded=encoded)
+            assert torch.equal(found.panoptic.segment_map, expected)
+            assert (found.scores >= threshold).all()
+            for segment in found.panoptic.segments:
+                if segment.instance is not None:
+                    assert float(found.scores[segment.instance]) == segment.score
+                    assert int(found.classes[segment.instance]) == segment.class_index
+
+
+def test_encoding_never_pastes_what_the_map_does_not_need(model, raws, monkeypatch):
+    pasted = []
+    monkeypatch.setattr(
+        postprocess,
+        "paste_masks",
+        lambda probs, *args: pasted.append(len(probs)) or paste_masks(probs, *args),
+    )
+    found = model.finish(raws[0], encoded=True)
+    sure = int((found.scores >= model.merge_limits.instance_score).sum()) if found.panoptic else 0
+    assert pasted == ([sure] if found.panoptic else [])
+
+
+def test_a_raw_result_moves_whole(raws):
+    moved = raws[0].to("meta")
+    assert moved.size == raws[0].size
+    assert moved.detections.image_size == raws[0].detections.image_size
+    for before, after in ((raws[0].detections, moved.detections), (raws[0], moved)):
+        for field in fields(before):
+            value = getattr(before, field.name)
+            if isinstance(value, Tensor):
+                assert getattr(after, field.name).device.type == "meta"
+                assert value.device.type == "cpu"
+            else:
+                assert (getattr(after, field.name) is None) == (value is None)
+    assert raws[0].to("cpu").detections.boxes is raws[0].detections.boxes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_halves_of_nothing_found_are_empty(kind):
+    model = tiny_model(*KINDS[kind], *NOTHING_FOUND)
+    with torch.no_grad():
+        raw, _ = model.run(prepared(model), HALVES_SIZES)
+    found = model.finish(raw, encoded=True)
+    assert len(found) == 0
+    assert found.rles == (() if model.roi_heads.mask_head is not None else None)
 
 
 @pytest.mark.parametrize(

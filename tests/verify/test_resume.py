@@ -1,0 +1,156 @@
+"""What is kept of an interrupted run, and what goes on from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.verify import coco as coco_level
+from benchmarks.verify import grading
+from resnest_zoo.models.rcnn import PanopticFPN
+from resnest_zoo.registry import Reported, info
+from tests.verify.driver import DriverSettings
+from tests.verify.mini_coco import SIZES, MiniCoco
+from tests.verify.runs import Verify, claim
+
+ROOT = Path(__file__).parents[2]
+
+
+def folders(tmp_path: Path, name: str = "tiny_panoptic") -> list[Path]:
+    return sorted((tmp_path / "results" / name).iterdir(), key=lambda path: path.stat().st_ctime_ns)
+
+
+@pytest.fixture
+def arguments(coco: Path) -> list[object]:
+    """A run that wants everything: boxes, masks, segments, pictures in company."""
+    return ["tiny_panoptic", "--level", "coco", "--coco", coco, "--batch-size", "2"]
+
+
+@pytest.mark.usefixtures("mirror")
+def test_a_killed_run_goes_on_and_gives_the_same_report(
+    arguments: list[object], verify: Verify, mini_coco: MiniCoco, tmp_path: Path
+) -> None:
+    claim("tiny_panoptic", Reported("COCO", "val2017", False, 1.5, 1.5, 1.5))
+    whole = verify(*arguments, "--output", tmp_path / "unbroken")
+    settings = DriverSettings((info("tiny_panoptic"),), SIZES, mini_coco.counts, kill_after=3)
+    words = [*map(str, arguments), "--output", str(tmp_path / "results"), "--workers", "0"]
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.verify.driver", str(settings.save(tmp_path)), *words],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    (folder,) = folders(tmp_path)
+    kept = (folder / "pictures.0.jsonl").read_text()
+    assert kept.count("\n") == 3  # two batches
+    assert kept.endswith(',"detec')
+    assert not (folder / "detections.json").exists()
+
+    resumed = verify(*arguments, "--resume")
+    assert folders(tmp_path) == [folder]
+    assert resumed.text == whole.text
+    after = (folder / "pictures.0.jsonl").read_text()
+    assert after.startswith(kept.rpartition("\n")[0] + "\n")
+    assert sorted(after.splitlines()) == sorted(_lines(tmp_path / "unbroken"))
+    for name in ("detections.json", "panoptic.json"):
+        (unbroken,) = (tmp_path / "unbroken" / "tiny_panoptic").iterdir()
+        assert (folder / name).read_bytes() == (unbroken / name).read_bytes()
+
+
+def _lines(output: Path) -> list[str]:
+    (folder,) = (output / "tiny_panoptic").iterdir()
+    return (folder / "pictures.0.jsonl").read_text().splitlines()
+
+
+@pytest.mark.usefixtures("mirror")
+def test_half_a_line_is_dropped_and_half_a_batch_is_computed_again(
+    arguments: list[object], verify: Verify, tmp_path: Path
+) -> None:
+    whole = verify(*arguments)
+    (folder,) = folders(tmp_path)
+    file = folder / "pictures.0.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:4]) + lines[4][:50])  # the third batch is half
+    (folder / "detections.json").unlink()
+    assert verify(*arguments, "--resume").text == whole.text
+    after = file.read_text().splitlines(keepends=True)
+    assert after[:4] == lines[:4]
+    assert sorted(after) == sorted([*lines, lines[3]])
+
+
+@pytest.mark.usefixtures("mirror")
+def test_a_finished_run_is_resumed_without_looking_at_a_picture(
+    arguments: list[object], verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = verify(*arguments)
+    monkeypatch.setattr(PanopticFPN, "run", None)
+    assert verify(*arguments, "--resume").text == whole.text
+
+
+@pytest.mark.usefixtures("mirror")
+def test_without_resume_a_run_has_a_new_folder_and_the_old_stays_as_it_is(
+    verify: Verify, coco: Path, tmp_path: Path
+) -> None:
+    options = ("tiny_detection", "--level", "coco", "--coco", coco, "--limit", "3")
+    first = verify(*options)
+    (folder,) = folders(tmp_path, "tiny_detection")
+    assert folder.name.endswith("-1")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    second = verify(*options)
+    old, new = folders(tmp_path, "tiny_detection")
+    assert (old, new.name) == (folder, folder.name.removesuffix("1") + "2")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert first.text == second.text
+    # The latest is resumed.
+    (new / "pictures.0.jsonl").write_text("")
+    verify(*options, "--resume")
+    assert (new / "pictures.0.jsonl").read_bytes() == before["pictures.0.jsonl"]
+
+
+@pytest.mark.usefixtures("mirror")
+def test_other_conditions_have_another_folder(
+    verify: Verify, coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("tiny_detection", "--level", "coco", "--coco", coco, "--limit", "3", "--resume")
+    verify(*options)
+    for more in (["--batch-size", "2"], ["--dtype", "float64"], ["--limit", "2"]):
+        verify(*options, *more)
+    monkeypatch.setitem(grading.THRESHOLDS, "TEST.DETECTIONS_PER_IMAGE", 50)
+    verify(*options)
+    annotations = coco / "annotations" / "instances_val2017.json"
+    content = json.loads(annotations.read_text())
+    del content["annotations"][-1]
+    edited = _with_annotations(coco, tmp_path, content)
+    verify(*options[:4], edited, *options[5:])
+    monkeypatch.setattr(coco_level, "_SEED", 1)  # other pictures, as many
+    verify(*options[:4], edited, *options[5:])
+    found = folders(tmp_path, "tiny_detection")
+    assert len(found) == 7
+    conditions = [json.loads((folder / "conditions.json").read_text()) for folder in found]
+    assert [c["batch_size"] for c in conditions] == [1, 2, 1, 1, 1, 1, 1]
+    assert [c["dtype"] for c in conditions] == ["float32", "float32", "float64"] + 4 * ["float32"]
+    assert len({c["annotations"] for c in conditions}) == 2
+    assert len({folder.name.rpartition("-")[0] for folder in found}) == 7
+    # In float64 scores have more digits than float32 holds.
+    for folder, dtype in zip(found, (c["dtype"] for c in conditions), strict=True):
+        scores = [row["score"] for row in json.loads((folder / "detections.json").read_text())]
+        assert all(score == float(np.float32(score)) for score in scores) == (dtype == "float32")
+
+
+def _with_annotations(coco: Path, tmp_path: Path, content: object) -> Path:
+    """The same data set with another instances file."""
+    root = tmp_path / "other"
+    (root / "annotations").mkdir(parents=True)
+    (root / "val2017").symlink_to(coco / "val2017")
+    (root / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    return root
