@@ -14,7 +14,7 @@ from torch import Tensor
 from resnest_zoo.data.panoptic import PanopticFiles
 from resnest_zoo.data.pictures import read_picture
 from resnest_zoo.distributed import World
-from resnest_zoo.errors import ConfigError, DataError, ImageError, ZooError
+from resnest_zoo.errors import DataError, ImageError, ZooError
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.structures import Instances, PanopticResult, Segment
 from resnest_zoo.training.evaluation import evaluate, read_validation_set
@@ -142,7 +142,7 @@ def test_a_mask_model_needs_masks_to_be_measured(folder: Path) -> None:
     for row in content["annotations"]:
         row.pop("segmentation")
     (folder / "annotations.json").write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match="segmentation"):
+    with pytest.raises(DataError, match="segmentation"):
         small_validation(folder, model)
 
 
