@@ -14,7 +14,7 @@ from torch import Tensor
 from resnest_zoo.data.panoptic import PanopticFiles
 from resnest_zoo.data.pictures import read_picture
 from resnest_zoo.distributed import World
-from resnest_zoo.errors import ConfigError, DataError, ImageError, ZooError
+from resnest_zoo.errors import DataError, ImageError, ZooError
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.structures import Instances, PanopticResult, Segment
 from resnest_zoo.training.evaluation import evaluate, read_validation_set
@@ -136,13 +136,35 @@ def test_missing_pictures_and_classes_are_told_before_anything_is_trained(folder
         small_validation(folder, model)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("annotations.json", None, "file_name"),
+        ("panoptic.json", "{", r"panoptic\.json: expected objects with 'file_name' under 'annotations'"),
+        ("panoptic.json", '{"annotations": [{"file_name": 5}]}', "expected a text as 'file_name'"),
+        ("panoptic.json", "missing", r"panoptic\.json: cannot be read"),
+    ],
+)
+def test_files_in_another_layout_are_refused(
+    folder: Path, name: str, content: str | None, message: str
+) -> None:
+    model = model_of(folder, PANOPTIC)
+    if content == "missing":
+        (folder / name).unlink()
+    else:
+        nameless = (folder / name).read_text().replace("file_name", "file")
+        (folder / name).write_text(nameless if content is None else content)
+    with pytest.raises(DataError, match=message):
+        small_validation(folder, model)
+
+
 def test_a_mask_model_needs_masks_to_be_measured(folder: Path) -> None:
     content = json.loads((folder / "annotations.json").read_text())
     model = model_of(folder, MASKS)
     for row in content["annotations"]:
         row.pop("segmentation")
     (folder / "annotations.json").write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match="segmentation"):
+    with pytest.raises(DataError, match="segmentation"):
         small_validation(folder, model)
 
 
