@@ -57,7 +57,7 @@ class ValidationSet:
 
     truth: DetectionTruth
     pictures: tuple[tuple[int, Path], ...]
-    panoptic: dict[int, Any] | None = None
+    panoptic: dict[Any, Any] | None = None
     panoptic_folder: Path | None = None
 
 
@@ -73,8 +73,8 @@ def read_validation_set(
         panoptic: the panoptic annotations; without, only boxes and masks are measured.
 
     Raises:
-        DataError: pictures are missing, or the annotations lack a class of the model.
-        ConfigError: the annotations are not in COCO's layout.
+        DataError: a file cannot be read or has another layout, pictures are missing, or the annotations lack a
+            class of the model or, where it has masks, a mask.
     """
     truth = load_truth(annotations)
     if model.roi_heads.mask_head is not None:
@@ -82,7 +82,7 @@ def read_validation_set(
     lacking = set(model.categories.thing_ids) - set(truth.category_ids)
     if lacking:
         raise DataError(f"{annotations}: its categories lack ids of the model's classes: {sorted(lacking)}")
-    rows = json.loads(annotations.read_bytes())["images"]
+    rows = _read_rows(annotations, "images", "file_name")
     pictures = tuple((row["id"], images_dir / row["file_name"]) for row in rows)
     missing = [file for _, file in pictures if not file.is_file()]
     if missing:
@@ -90,10 +90,30 @@ def read_validation_set(
         raise DataError(f"{annotations}: {len(missing)} of {len(pictures)} pictures are missing: {some}")
     if panoptic is None or not model.categories.stuff:
         return ValidationSet(truth, pictures)
-    by_id = {row["image_id"]: row for row in json.loads(panoptic.annotations.read_bytes())["annotations"]}
+    rows = _read_rows(panoptic.annotations, "annotations", "file_name")
+    by_id = {row.get("image_id"): row for row in rows}
     if lacking := {image_id for image_id, _ in pictures} - set(by_id):
         raise DataError(f"{panoptic.annotations}: lacks the pictures {sorted(lacking)[:10]}")
     return ValidationSet(truth, pictures, by_id, panoptic.folder)
+
+
+def _read_rows(file: Path, key: str, text: str) -> list[dict[str, Any]]:
+    """The objects that a JSON file lists under `key`, each with a text of that name.
+
+    Raises:
+        DataError: it cannot be read, or has another layout.
+    """
+    try:
+        rows = json.loads(file.read_bytes())[key]
+        wrong = next((row for row in rows if not isinstance(row[text], str)), None)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{file}: expected objects with {text!r} under {key!r}: {error!r}") from error
+    if wrong is not None:
+        raise DataError(f"{file}: expected a text as {text!r}, got {wrong}")
+    checked: list[dict[str, Any]] = rows
+    return checked
 
 
 class _Reader(TorchDataset[tuple[int, "Tensor | ZooError"]]):

@@ -136,6 +136,28 @@ def test_missing_pictures_and_classes_are_told_before_anything_is_trained(folder
         small_validation(folder, model)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("annotations.json", None, "file_name"),
+        ("panoptic.json", "{", r"panoptic\.json: expected objects with 'file_name' under 'annotations'"),
+        ("panoptic.json", '{"annotations": [{"file_name": 5}]}', "expected a text as 'file_name'"),
+        ("panoptic.json", "missing", r"panoptic\.json: cannot be read"),
+    ],
+)
+def test_files_in_another_layout_are_refused(
+    folder: Path, name: str, content: str | None, message: str
+) -> None:
+    model = model_of(folder, PANOPTIC)
+    if content == "missing":
+        (folder / name).unlink()
+    else:
+        nameless = (folder / name).read_text().replace("file_name", "file")
+        (folder / name).write_text(nameless if content is None else content)
+    with pytest.raises(DataError, match=message):
+        small_validation(folder, model)
+
+
 def test_a_mask_model_needs_masks_to_be_measured(folder: Path) -> None:
     content = json.loads((folder / "annotations.json").read_text())
     model = model_of(folder, MASKS)
