@@ -73,8 +73,8 @@ def read_validation_set(
         panoptic: the panoptic annotations; without, only boxes and masks are measured.
 
     Raises:
-        DataError: a file cannot be read or has another layout, pictures are missing, or the annotations lack a
-            class of the model or, where it has masks, a mask.
+        DataError: a file cannot be read or has another layout, pictures are missing, or the annotations lack
+            a class of the model or, where it has masks, a mask.
     """
     truth = load_truth(annotations)
     if model.roi_heads.mask_head is not None:
