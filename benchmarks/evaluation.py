@@ -1,8 +1,10 @@
-"""Speed of evaluation against the tools everybody has, side by side on this machine, one thread each.
+"""Speed of evaluation against the tools everybody has, side by side on this machine, one thread each;
+hotcoco, where it is installed, takes the threads it wants.
 
     python -m benchmarks.evaluation            # a table
     python -m benchmarks.evaluation --check    # exit status 1 if a floor is missed
 
+    bbox, segm   AP of 100 detections in each image, as `evaluate_detections` and as pycocotools do it
     masks HxW    `encode_pasted_masks` of 100 instances against `paste_masks` and pycocotools' `encode`
     panoptic     `match_segments` of 500 pictures against the loop over pairs of segments that the tests use
 
@@ -12,16 +14,26 @@ Both sides give the same results, or there is no row. How times and ratios are t
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import json
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
+from benchmarks.detection_set import detection_set
 from benchmarks.ratios import Row, add_options, report, turns
 from resnest_zoo.categories import COCO_PANOPTIC
+from resnest_zoo.evaluation.coco_json import load_truth
+from resnest_zoo.evaluation.detection import Kind, evaluate_detections
 from resnest_zoo.evaluation.panoptic import PanopticRecord, match_segments
 from resnest_zoo.evaluation.segments import SegmentInfo, SegmentMap
 from resnest_zoo.ops.masks import paste_masks
@@ -97,12 +109,41 @@ def measure_panoptic(floor: float, rounds: int) -> Row:
     return Row("panoptic 500 pictures", *turns(rounds, ours, naive), floor)
 
 
+def measure_detections(images: int, kind: Kind, floor: float, rounds: int) -> Row:
+    truth, rows = detection_set(images)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "truth.json")
+        path.write_text(json.dumps(truth), encoding="utf-8")
+
+        def ours() -> list[float | None]:
+            m = evaluate_detections(load_truth(path), rows, kind)
+            return [m.ap, m.ap50, m.ap75, m.ap_small, m.ap_medium, m.ap_large]
+
+        def theirs() -> list[float]:
+            # As detectron2 does: with boxes in the rows, masks would take their areas from these.
+            kept = [{k: v for k, v in row.items() if kind == "bbox" or k != "bbox"} for row in rows]
+            with contextlib.redirect_stdout(io.StringIO()):
+                target = COCO(str(path))
+                run = COCOeval(target, target.loadRes(kept), kind)
+                run.evaluate()
+                run.accumulate()
+                run.summarize()
+            return [float(value) for value in run.stats[:6]]
+
+        assert np.allclose(np.array(ours(), float), theirs(), rtol=0, atol=1e-9)
+        return Row(f"{kind} AP {images} images", *turns(rounds, ours, theirs), floor)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     add_options(parser)
+    parser.add_argument("--images", type=int, default=500, help="of the AP rows; default 500")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    heavy = max(1, args.rounds // 4)
     rows = [
+        measure_detections(args.images, "bbox", 30.0, heavy),
+        measure_detections(args.images, "segm", 30.0, heavy),
         measure_masks((480, 640), 2.0, args.rounds),
         measure_masks((1080, 1920), 5.0, args.rounds),
         measure_panoptic(5.0, args.rounds),

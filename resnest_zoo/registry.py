@@ -2,6 +2,7 @@
 
     zoo.entry      the record of one model
     zoo.published  the 21 detectors and five ImageNet backbones, as data
+    zoo.shipped    the two small detectors whose weights come with the package
     zoo.zoo_file   entries written by users
 
 The files named in `RESNEST_ZOO_FILE` (separated as in `PATH`) are read at the first lookup. Building models
@@ -19,10 +20,12 @@ from resnest_zoo.errors import RegistryError, UnknownModelError
 from resnest_zoo.hub import Artifact
 from resnest_zoo.zoo.entry import TASKS, Entry, Reported, Task, suggest
 from resnest_zoo.zoo.published import published_entries
+from resnest_zoo.zoo.shipped import shipped_entries
 from resnest_zoo.zoo.zoo_file import read_zoo
 
 __all__ = [
     "PUBLISHED",
+    "SHIPPED",
     "TASKS",
     "Entry",
     "Reported",
@@ -183,3 +186,5 @@ def _read_environment() -> None:
 
 _add(published_entries())
 PUBLISHED = tuple(entry.name for entry in _ENTRIES.values() if entry.task != "backbone")  # the 21, in order
+_add(shipped_entries())
+SHIPPED = tuple(entry.name for entry in shipped_entries())  # whose weights come with the package

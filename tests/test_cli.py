@@ -16,7 +16,7 @@ import pytest
 import resnest_zoo
 from resnest_zoo.cli import main
 from resnest_zoo.hub import cache_dir
-from resnest_zoo.registry import PUBLISHED, Artifact, Entry, Reported, info, register
+from resnest_zoo.registry import PUBLISHED, SHIPPED, Artifact, Entry, Reported, info, register
 from tests.servers import FileServer, Reply
 
 ROOT = Path(__file__).parents[1]
@@ -46,8 +46,8 @@ def test_list_shows_the_21_with_their_numbers(capsys: Capture) -> None:
     lines = capsys.readouterr().out.splitlines()
     header = "name method backbone box AP mask AP PQ params known SHA-256"
     assert " ".join(lines[0].split()) == header
-    assert [line.split()[0] for line in lines[1:22]] == list(PUBLISHED)
-    assert lines[22:] == ["", "AP and PQ as reported on COCO val2017, in percent."]
+    assert [line.split()[0] for line in lines[1:24]] == [*PUBLISHED, *SHIPPED]
+    assert lines[24:] == ["", "AP and PQ as reported on COCO val2017, in percent."]
     (row,) = [line for line in lines if line.startswith("faster_rcnn_resnest50 ")]
     assert row.split() == [
         "faster_rcnn_resnest50",
@@ -66,9 +66,12 @@ def test_list_shows_the_21_with_their_numbers(capsys: Capture) -> None:
 def test_list_takes_a_pattern_and_a_task(capsys: Capture) -> None:
     assert main(["list", "mask_rcnn_*"]) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:] if "resne" in line]
-    assert names == [name for name in PUBLISHED if name.startswith("mask_rcnn_")]
+    assert names == [name for name in (*PUBLISHED, *SHIPPED) if name.startswith("mask_rcnn_")]
     assert main(["list", "--task", "panoptic segmentation", "--json"]) == 0
-    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["panoptic_resnest200_3x"]
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == [
+        "panoptic_resnest200_3x",
+        SHIPPED[-1],
+    ]
     assert main(["list", "--backbones", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 26
 
@@ -192,7 +195,7 @@ def test_download_all_means_every_detector_and_no_backbone(
     monkeypatch.setattr("resnest_zoo.hub.fetch", lambda artifact, **_: fetched.append(artifact.filename))
     assert main(["download", "--all"]) == 0
     assert fetched == [info(name).artifact.filename for name in resnest_zoo.list_models()]
-    assert len(fetched) == 25
+    assert len(fetched) == 27
 
 
 def test_download_of_an_unknown_name_downloads_nothing(mirror: FileServer, capsys: Capture) -> None:

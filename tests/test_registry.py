@@ -9,7 +9,7 @@ import pytest
 from resnest_zoo import registry
 from resnest_zoo.errors import RegistryError, UnknownModelError
 from resnest_zoo.hub import Artifact
-from resnest_zoo.registry import Entry, Reported, info, list_models, register
+from resnest_zoo.registry import SHIPPED, Entry, Reported, info, list_models, register
 
 BUCKET = "https://s3.us-west-1.wasabisys.com/resnest/detectron"
 
@@ -29,7 +29,7 @@ def test_patterns_select_by_name_in_published_order() -> None:
         "mask_cascade_resnest200_3x",
         "mask_cascade_resnest200_dcn_3x",
     ]
-    assert list_models("*_DCN*") == ["faster_rcnn_resnest50_dcn", "mask_cascade_resnest200_dcn_3x"]
+    assert list_models("*_DCN*") == ["faster_rcnn_resnest50_dcn", "mask_cascade_resnest200_dcn_3x", *SHIPPED]
     assert list_models("nothing*") == []
     assert list_models("*resnest50*", backbones=True)[-1] == "resnest50_imagenet"
 
@@ -37,7 +37,7 @@ def test_patterns_select_by_name_in_published_order() -> None:
 def test_tasks_select_models() -> None:
     assert len(list_models(task="object detection")) == 10
     assert len(list_models("mask_cascade*", task="instance segmentation")) == 6
-    assert list_models(task="panoptic segmentation") == ["panoptic_resnest200_3x"]
+    assert list_models(task="panoptic segmentation") == ["panoptic_resnest200_3x", SHIPPED[-1]]
     with pytest.raises(RegistryError, match="Did you mean 'object detection'"):
         list_models(task="detection")
 

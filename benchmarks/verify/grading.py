@@ -96,7 +96,7 @@ def measure(
 ) -> Measured:
     """Evaluate the results that `write_results` wrote for these records."""
     assert data.instances is not None
-    rows, image_ids = folder / "detections.json", list(records)
+    rows, image_ids = json.loads((folder / "detections.json").read_bytes()), list(records)
     truth = load_truth(data.instances)
     box = evaluate_detections(truth, rows, "bbox", image_ids=image_ids)
     mask = evaluate_detections(truth, rows, "segm", image_ids=image_ids) if masks else None
@@ -212,7 +212,7 @@ def _grade(
             status, note = Status.PARTIAL, f"{pictures:,} of {len(data.pictures):,} pictures"
             if metric in measured.ranges:
                 low, high = measured.ranges[metric]
-                note += f"; {_LEVEL:.0%} of such samples: {low:.2f} to {high:.2f}"
+                note += f"; over all of them {low:.2f} to {high:.2f} ({_LEVEL:.0%})"
         elif data.deviation:
             status, note = Status.PARTIAL, data.deviation
         elif abs(value - claim) <= TOLERANCE:

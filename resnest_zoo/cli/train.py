@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnest_zoo.cli.common import positive
 from resnest_zoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -64,13 +65,6 @@ def add_commands(commands: Any) -> None:
     plot.add_argument("run_folder", type=Path, metavar="RUN", help="the folder that `train` wrote")
     plot.add_argument("--output", type=Path, metavar="FILE", help="default: RUN/curves.png")
     plot.set_defaults(run=_plot)
-
-
-def positive(text: str) -> int:
-    """A whole number above 0, as an argument."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return int(text)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

@@ -12,12 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnest_zoo.cli.common import report
+from resnest_zoo.cli.common import positive, report
 from resnest_zoo.cli.train import (
     add_run_options,
     exit_code,
     make_options,
-    positive,
     read_training_set,
     seed_everything,
     show_progress,

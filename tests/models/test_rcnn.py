@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -272,12 +272,15 @@ def test_the_panoptic_map_is_the_same_whatever_is_asked_for():
     model = tiny_model(*PANOPTIC)
     with torch.no_grad():
         (raw, _) = model.run(prepared(model), HALVES_SIZES)
+    scores = raw.detections.scores
+    sure = float(scores[len(scores) // 2])
+    model.merge_limits = replace(model.merge_limits, instance_score=sure)
     expected = model.finish(raw).panoptic.segment_map
     for encoded in (False, True):
-        for threshold in (0.0, 0.3, model.merge_limits.instance_score, 0.9, 1.1):
+        for threshold in (0.0, float(scores[-2]), sure, float(scores[1]), 1.1):
             found = model.finish(raw, threshold, encoded=encoded)
             assert torch.equal(found.panoptic.segment_map, expected)
-            assert (found.scores >= threshold).all()
+            assert torch.equal(found.scores, scores[scores >= threshold])
             for segment in found.panoptic.segments:
                 if segment.instance is not None:
                     assert float(found.scores[segment.instance]) == segment.score

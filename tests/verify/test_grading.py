@@ -145,8 +145,8 @@ def test_a_sample_never_passes_and_shows_the_range() -> None:
     assert finding.status is Status.PARTIAL
     assert finding.summary == "3 pictures"
     box, mask = finding.comparisons
-    assert box.note == "3 of 8 pictures; 95% of such samples: 38.00 to 44.50"
-    assert mask.note == "3 of 8 pictures; 95% of such samples: 30.00 to 34.00"
+    assert box.note == "3 of 8 pictures; over all of them 38.00 to 44.50 (95%)"
+    assert mask.note == "3 of 8 pictures; over all of them 30.00 to 34.00 (95%)"
     assert (box.measured, box.difference) == (40.0, 0.0)
 
 

@@ -174,7 +174,7 @@ def test_the_page_shows_what_was_measured_when_and_on_which_level(pages: Path) -
 
 
 def test_levels_passed_have_their_dates(pages: Path) -> None:
-    figures = {"a.npz": {"boxes": 1e-9, "scores": 1e-10}, "b.npz": {"boxes": 3e-6}}
+    figures = {"a.npz": {"boxes": 1e-9}, "b.npz": {"boxes": 3e-6}, "c.npz": {"boxes": 1e-8, "scores": 1e-10}}
     golden = Finding(Status.PASS, figures=figures)
     both = coco_outcome("mask_rcnn_resnest50", ("box AP", Status.PASS, 42.81, 42.81))
     record(ModelOutcome(both.name, {"golden": golden, **both.findings}))

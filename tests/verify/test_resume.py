@@ -47,7 +47,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_report(
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert process.returncode == -signal.SIGKILL, process.stderr
     (folder,) = folders(tmp_path)

@@ -27,7 +27,7 @@ def test_a_sample_of_right_numbers_is_partial_with_a_range(verify: Verify, coco:
         assert comparison["status"] == "partial"
         low, high = figures["ranges"][kind]
         assert low < comparison["measured"] < high
-        note = f"4 of 8 pictures; 95% of such samples: {low:.2f} to {high:.2f}"
+        note = f"4 of 8 pictures; over all of them {low:.2f} to {high:.2f} (95%)"
         assert comparison["note"] == note
         assert note in report.out
 
