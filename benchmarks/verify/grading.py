@@ -102,8 +102,8 @@ def measure(
     mask = evaluate_detections(truth, rows, "segm", image_ids=image_ids) if masks else None
     measured = Measured(box, mask)
     parts = [json.loads(line) for line in records.values() if '"matches":' in line]
+    matches = [part["matches"] for part in parts]
     if parts:
-        matches = [part["matches"] for part in parts]
         confusion = [part["confusion"] for part in parts]
         panoptic = panoptic_quality(matches, categories)
         measured = Measured(box, mask, panoptic, semantic_metrics(confusion, categories))
@@ -119,7 +119,6 @@ def measure(
             )
             ranges[metric] = (100 * low, 100 * high)
     if parts:
-        matches = [part["matches"] for part in parts]
         ranges["PQ"] = _range_of(
             lambda sample: panoptic_quality(sample, categories).all.pq, matches, len(data.pictures)
         )
