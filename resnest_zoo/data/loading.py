@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -91,7 +93,7 @@ def build_training_loader(
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=list,
-        worker_init_fn=ignore_signals,
+        worker_init_fn=outlive_signals,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         # Else the loader would draw from the global generator each time that it starts.
@@ -100,13 +102,23 @@ def build_training_loader(
     return loader
 
 
-def ignore_signals(_: int) -> None:
-    """Let a worker outlive the signals that end a run.
+def outlive_signals(_: int) -> None:
+    """Let a worker outlive the signals that end a run, but not the one from its parent.
 
-    They may reach all its processes at once; the main one, which has something to save, ends the workers.
+    Ctrl-C and a scheduler's SIGTERM may reach all processes of a run at once. The main one, which has
+    something to save, ends the workers, at the latest with a SIGTERM as it exits. Where the system does not
+    tell who sent a signal (macOS), SIGTERM ends a worker whoever sent it.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)  # not sys.exit, which would end this thread alone
 
 
 def _is_panoptic(config: Config) -> bool:

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import pickle
+import signal
+import subprocess
+import time
 from itertools import islice
+from multiprocessing.synchronize import Event
 
 import numpy as np
 import pytest
@@ -11,7 +16,7 @@ import torch
 from resnest_zoo.config import Config, load_config
 from resnest_zoo.data.coco import read_dataset
 from resnest_zoo.data.dataset import Dataset
-from resnest_zoo.data.loading import TrainingSamples, build_training_loader
+from resnest_zoo.data.loading import TrainingSamples, build_training_loader, outlive_signals
 from resnest_zoo.data.samples import Sample, make_sample
 from resnest_zoo.data.sampling import Draw, TrainingBatches
 from resnest_zoo.errors import ConfigError, DataError
@@ -122,6 +127,31 @@ def test_an_error_names_the_picture(dataset, small_set, workers):
     (small_set.images / "3.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"picture 3 \(.*3\.png\), epoch 0: ImageError: .*not a picture"):
         first(4, config, dataset)
+
+
+def _wait(ready: Event) -> None:
+    outlive_signals(0)
+    ready.set()
+    time.sleep(60)
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the system does not tell who sent a signal")
+def test_a_worker_ends_for_its_parent_alone():
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    worker = context.Process(target=_wait, args=(ready,), daemon=True)
+    worker.start()
+    try:
+        assert ready.wait(30)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            subprocess.run(["kill", f"-{int(number)}", str(worker.pid)], check=True)
+        worker.join(0.3)
+        assert worker.is_alive()
+        worker.terminate()  # as multiprocessing does at exit, which then waits without end
+        worker.join(30)
+        assert not worker.is_alive()
+    finally:
+        worker.kill()
 
 
 def test_whatever_goes_wrong_names_the_picture(dataset, monkeypatch):
