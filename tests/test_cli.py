@@ -179,11 +179,11 @@ def test_download_prints_where_the_verified_files_are(mirror: FileServer, capsys
 
 
 def test_a_failed_download_is_reported_and_the_others_continue(mirror: FileServer, capsys: Capture) -> None:
-    mirror.replies[f"/{info('tiny_mask').artifact.filename}"] = Reply(status=503)
+    mirror.replies[f"/{info('tiny_mask').artifact.filename}"] = Reply(status=403)
     assert main(["download", "tiny_mask", "tiny_detection"]) == 1
     shown = capsys.readouterr()
     assert shown.err.count("error: ") == 1
-    assert "HTTP 503" in shown.err
+    assert "HTTP 403" in shown.err
     assert "Traceback" not in shown.err
     assert shown.out.startswith("tiny_detection  ")
 
