@@ -65,6 +65,7 @@ class DataSet:
         instances: the JSON of boxes and masks; None where nobody has the truth.
         panoptic: the JSON of segments; None where there is none.
         panoptic_maps: the folder of its PNG files.
+        annotations: their number in `instances`.
         sizes: keys of the config that the evaluation decides: how large pictures enter the model.
         category_ids: of the things in `instances`.
         deviation: why numbers on it are not those on the published data set; "" if they are.
@@ -77,6 +78,7 @@ class DataSet:
     instances: Path | None
     panoptic: Path | None = None
     panoptic_maps: Path | None = None
+    annotations: int = 0
     sizes: Mapping[str, int] = field(default_factory=dict)
     category_ids: frozenset[int] = frozenset()
     deviation: str = ""
@@ -109,7 +111,7 @@ def find_coco(root: Path | None, *, panoptic: bool, split: str = "val2017") -> D
     needed += [(segments, "panoptic"), (maps, "panoptic")] if panoptic else []
     _refuse_missing(needed)
     data = _read_layout("COCO", split, root / split, instances, (segments, maps) if panoptic else None)
-    counts = (len(data.pictures), len(_read_json(instances)["annotations"]))
+    counts = (len(data.pictures), data.annotations)
     deviation = ""
     if split == "val2017" and counts != _VAL2017:
         deviation = (
@@ -156,6 +158,7 @@ def _read_layout(
         instances,
         segments,
         maps,
+        annotations=len(content["annotations"]),
         category_ids=frozenset(_column(content["categories"], "id", instances, "categories")),
     )
 
