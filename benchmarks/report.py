@@ -16,6 +16,7 @@ from benchmarks.speed import read_speeds
 from benchmarks.verify.outcome import LEVELS
 from benchmarks.verify.results import read_results
 from resnest_zoo.registry import PUBLISHED, Entry, info
+from resnest_zoo.zoo.shipped import shipped_entries
 
 ROOT = Path(__file__).parents[1]
 _CONFIGS = "resnest_zoo/configs"
@@ -41,7 +42,7 @@ def pages() -> dict[Path, str]:
     before, _, rest = _read(readme).partition(_BEGIN)
     after = rest.partition(_END)[2]
     return {
-        ROOT / "MODEL_ZOO.md": model_zoo(entries),
+        ROOT / "MODEL_ZOO.md": model_zoo(entries, list(shipped_entries())),
         ROOT / "docs" / "models.svg": chart(entries, _relative_times()),
         readme: f"{before}{_BEGIN}\n\n{_short_table(entries)}\n\n{_END}{after}",
     }
@@ -66,8 +67,8 @@ def _short_table(entries: list[Entry]) -> str:
     return _table(["name", "method", "backbone", "parameters", "box AP", "mask AP", "PQ"], rows)
 
 
-def model_zoo(entries: list[Entry]) -> str:
-    """The page of all models."""
+def model_zoo(entries: list[Entry], packaged: list[Entry]) -> str:
+    """The page of the published models and of those that come with the package."""
     measured, passed = _measured(), _passed()
     parts = [
         "# Model zoo",
@@ -82,6 +83,8 @@ def model_zoo(entries: list[Entry]) -> str:
     for task in dict.fromkeys(entry.task for entry in entries):
         rows = [row for entry in entries if entry.task == task for row in _zoo_rows(entry, measured, passed)]
         parts += [f"## {task.capitalize()}", _table(header, rows)]
+    rows = [row for entry in packaged for row in _zoo_rows(entry, measured, passed)]
+    parts += ["## Packaged: drawn shapes, to try things out without a network", _table(header, rows)]
     parts.append(
         "TTA: test-time augmentation, several scales and mirror images. The source does not say whether the "
         "panoptic row used it for boxes and masks; its config enables it. The labels of test-dev are not "
@@ -141,12 +144,20 @@ def _zoo_rows(
             rows.append(["", "", "", "", *cells, "", "", ""])
             continue
         digits = entry.artifact.expected_sha256
-        config, (weights, *_) = f"{_CONFIGS}/{entry.config}", entry.artifact.urls
-        files = f"[config]({config}), [weights]({weights}), [log]({entry.log_url})"
+        files = ", ".join(f"[{what}]({where})" for what, where in _files(entry).items())
         head = [f"`{entry.name}`", entry.method, entry.backbone, f"{entry.parameters:,}"]
         levels = ", ".join(f"{level} {date}" for level, date in passed.get(entry.name, {}).items())
-        rows.append([*head, *cells, levels, f"`{digits}…`" if digits else "none", files])
+        rows.append([*head, *cells, levels, f"`{digits[:8]}…`" if digits else "none", files])
     return rows
+
+
+def _files(entry: Entry) -> dict[str, str | None]:
+    """Links to what belongs to a model, those in this repository relative to its root."""
+    config = f"{_CONFIGS}/{entry.config}"
+    if entry.artifact.path is None:
+        return {"config": config, "weights": entry.artifact.urls[0], "log": entry.log_url}
+    weights = entry.artifact.path.relative_to(ROOT).as_posix()
+    return {"config": config, "weights": weights, "recipe and log": "docs/shapes.md"}
 
 
 def _conditions() -> list[str]:
