@@ -208,7 +208,7 @@ def _reason(error: BaseException) -> str:
 
 
 def load_checkpoint(
-    model: nn.Module, path: str | Path, *, replaceable: Iterable[str] = ()
+    model: nn.Module, path: str | Path, *, replaceable: Iterable[str] = (), removable: Iterable[str] = ()
 ) -> tuple[str, ...]:
     """Load a checkpoint into `model`, strictly.
 
@@ -217,6 +217,8 @@ def load_checkpoint(
         path: any format of `read_state_dict`.
         replaceable: names of layers that keep their fresh values if any of them has another shape in
             the file (the class layers, when a model gets other classes).
+        removable: names of modules that the file may hold though the model lacks them (the mask head, when a
+            model is to find boxes alone). A warning names those left out.
 
     Returns:
         The names of the replaceable layers that were not loaded, sorted; empty when all were.
@@ -229,6 +231,10 @@ def load_checkpoint(
         k: v for k, v in read_state_dict(path).items() if not k.startswith(_STRAY) and _STRAY[0] not in k
     }
     own = model.state_dict()
+    for module in removable:
+        if left_out := {key for key in state if key.startswith(f"{module}.")} - own.keys():
+            logger.warning("%s: left out: %s, of which the model has none", Path(path).name, module)
+            state = {key: value for key, value in state.items() if key not in left_out}
     layers = sorted(replaceable)
     kept = {key for key in own for layer in layers if key.startswith(f"{layer}.")}
     if not any(key in state and state[key].shape != own[key].shape for key in kept):

@@ -127,6 +127,21 @@ def test_a_predictor_takes_the_options_of_get(photo: torch.Tensor) -> None:
 # --- which weights -------------------------------------------------------------------------------------
 
 
+def test_masks_can_be_switched_off(tiny: Path, photo: torch.Tensor) -> None:
+    file = file_of("mask", tiny)
+    (whole,) = resnest_zoo.get("tiny_mask", weights=file)([photo])
+    (boxes,) = resnest_zoo.get("tiny_mask", weights=file, overrides={"MODEL.MASK_ON": False})([photo])
+    assert boxes.masks is None
+    assert_same(boxes, replace(whole, masks=None))
+
+
+def test_a_mask_head_is_left_out_for_nobody_else(tiny: Path) -> None:
+    with pytest.raises(CheckpointError, match="unexpected keys"):
+        resnest_zoo.get("tiny_detection", weights=file_of("mask", tiny))
+    with pytest.raises(CheckpointError, match="missing keys"):
+        resnest_zoo.get("tiny_mask", weights=file_of("detection", tiny))
+
+
 @pytest.mark.usefixtures("tiny", "no_sockets")
 def test_without_weights_nothing_is_fetched_and_the_model_is_fresh(photo: torch.Tensor) -> None:
     one = resnest_zoo.get("tiny_detection", pretrained=False)

@@ -101,6 +101,22 @@ def test_class_layers_alone_start_fresh(
     assert len(after.roi_heads.box_predictor.cls_score.weight) == 3
 
 
+def test_a_model_with_masks_learns_boxes_alone_when_told_so(
+    tiny: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    annotations = json.loads((data / "annotations.json").read_text())
+    for row in annotations["annotations"]:
+        del row["segmentation"]
+    (data / "annotations.json").write_text(json.dumps(annotations))
+    start = ["--model", "tiny_mask", "--weights", weights(tiny, "mask"), *validation(data)]
+    assert main(arguments(data, tmp_path / "out", *start, *TINY, *QUIET)) == 1
+    assert "MODEL.MASK_ON False" in capsys.readouterr().err
+    boxes_alone = ("MODEL.MASK_ON", "False")
+    assert main(arguments(data, tmp_path / "out", *start, *TINY, *QUIET, *boxes_alone)) == 0
+    assert "left out: roi_heads.mask_head, of which the model has none" in caplog.text
+    assert resnest_zoo.get(tmp_path / "out" / "best.safetensors").roi_heads.mask_head is None
+
+
 def test_a_config_file_starts_from_scratch_and_a_finished_run_is_trained_further(
     data: Path, tmp_path: Path, small_yaml: Path
 ) -> None:

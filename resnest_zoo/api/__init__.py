@@ -23,6 +23,7 @@ from resnest_zoo.registry import Entry, info, list_models
 
 _BY_ARGUMENT = {"MODEL.WEIGHTS": "weights", "MODEL.DEVICE": "device"}  # keys that no model is built from
 _UNNAMED = Categories((), ())
+_MASK_HEAD = "roi_heads.mask_head"
 
 
 def fetch(name: str, *, progress: bool | None = None) -> Path:
@@ -66,7 +67,7 @@ def get(
         device: where to put the model; the CPU by default.
         progress: show a progress bar on download; None shows one if stderr is a terminal.
         overrides: config keys and values in turn, such as ["TEST.DETECTIONS_PER_IMAGE", "300"], or a mapping
-            from keys to values.
+            from keys to values. With "MODEL.MASK_ON": False, a checkpoint's mask head is left out.
 
     Returns:
         The model. Call it with a list of RGB uint8 tensors (3, H, W); see `GeneralizedRCNN.forward`.
@@ -100,8 +101,9 @@ def get(
         for layer in model.class_layers
         if (changes_stuff if layer.startswith("sem_seg_head.") else changes_things)
     ]
+    without_masks = model.roi_heads.mask_head is None and origin.load({}).model.mask_on
     try:
-        load_checkpoint(model, path, replaceable=fresh)
+        load_checkpoint(model, path, replaceable=fresh, removable=[_MASK_HEAD] if without_masks else [])
     except CheckpointError as error:
         raise CheckpointError(f"{error}{_class_hint(error)}", error.clashes) from error
     return model.to(chosen)

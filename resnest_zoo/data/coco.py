@@ -58,12 +58,14 @@ def read_dataset(
         skip_bad: whether to log what is bad and go on without it, instead of raising.
 
     Raises:
-        DataError: a file cannot be read or has another layout; no picture is left; or pictures or annotations
-            are bad, of which all are listed. COCO's train2017 itself holds two boxes without height.
+        DataError: a file cannot be read or has another layout; no picture is left; masks are needed and there
+            are none; or pictures or annotations are bad, of which all are listed. COCO's train2017 itself holds two boxes without height.
         ConfigError: the files' categories have repeated ids.
     """
     source = Path(annotations)
     data = _read_json(source, ("images", "annotations", "categories"))
+    if masks:
+        _require_masks(source, data["annotations"])
     semantic = None if panoptic is None else _read_json(panoptic.annotations, ("annotations", "categories"))
     named = _categories_of(data["categories"], None if semantic is None else semantic["categories"])
     categories = categories or named
@@ -85,6 +87,15 @@ def read_dataset(
         raise DataError(f"{source}: no picture{' with annotations' if filter_empty else ''} is left")
     logger.info("%s: %d pictures, of %d in the file", source, len(dataset), len(data["images"]))
     return dataset
+
+
+def _require_masks(source: Path, annotations: list[_Row]) -> None:
+    """Boxes alone are not as many mistakes, but the wrong data for the model."""
+    if annotations and not any(row.get("segmentation") for row in annotations):
+        raise DataError(
+            f"{source}: expected annotations with a segmentation, which the model's masks are learnt from, got "
+            f"{len(annotations)} without; to learn boxes alone set MODEL.MASK_ON False"
+        )
 
 
 def read_categories(annotations: str | Path, panoptic: PanopticFiles | None = None) -> Categories:

@@ -47,6 +47,17 @@ def test_a_good_file(small_set):
     assert list(dataset)[2] == expected
 
 
+@pytest.mark.parametrize("skip_bad", [False, True])
+@pytest.mark.parametrize("nothing", [None, []])
+def test_boxes_alone_are_no_data_for_masks(small_set, nothing, skip_bad):
+    for row in small_set.data["annotations"]:
+        row["segmentation"] = nothing
+    expected = "expected annotations with a segmentation.*got 4 without.*MODEL.MASK_ON False"
+    with pytest.raises(DataError, match=expected):
+        read(small_set, masks=True, skip_bad=skip_bad)
+    assert read(small_set)[0].boxes
+
+
 def test_numbers_survive_to_the_last_digit(small_set):
     box = [0.1 + 0.2, math.pi, 1e-7, 17 / 3]
     points = np.random.default_rng(0).uniform(0, 30, 100).tolist()
