@@ -102,7 +102,11 @@ def test_class_layers_alone_start_fresh(
 
 
 def test_a_model_with_masks_learns_boxes_alone_when_told_so(
-    tiny: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    tiny: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     annotations = json.loads((data / "annotations.json").read_text())
     for row in annotations["annotations"]:

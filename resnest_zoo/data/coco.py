@@ -59,7 +59,8 @@ def read_dataset(
 
     Raises:
         DataError: a file cannot be read or has another layout; no picture is left; masks are needed and there
-            are none; or pictures or annotations are bad, of which all are listed. COCO's train2017 itself holds two boxes without height.
+            are none; or pictures or annotations are bad, of which all are listed. COCO's train2017 itself holds
+            two boxes without height.
         ConfigError: the files' categories have repeated ids.
     """
     source = Path(annotations)
@@ -93,7 +94,7 @@ def _require_masks(source: Path, annotations: list[_Row]) -> None:
     """Boxes alone are not as many mistakes, but the wrong data for the model."""
     if annotations and not any(row.get("segmentation") for row in annotations):
         raise DataError(
-            f"{source}: expected annotations with a segmentation, which the model's masks are learnt from, got "
+            f"{source}: expected annotations with a segmentation, which masks are learnt from, got "
             f"{len(annotations)} without; to learn boxes alone set MODEL.MASK_ON False"
         )
 
