@@ -59,8 +59,8 @@ def read_dataset(
 
     Raises:
         DataError: a file cannot be read or has another layout; no picture is left; masks are needed and there
-            are none; or pictures or annotations are bad, of which all are listed. COCO's train2017 itself holds
-            two boxes without height.
+            are none; or pictures or annotations are bad, of which all are listed. COCO's train2017 itself
+            holds two boxes without height.
         ConfigError: the files' categories have repeated ids.
     """
     source = Path(annotations)
