@@ -87,7 +87,7 @@ def build_training_loader(
         grouped=config.dataloader.aspect_ratio_grouping,
         first=first_iteration,
     )
-    workers = config.dataloader.num_workers
+    workers = count_workers(config)
     loader: DataLoader[Any] = DataLoader(
         TrainingSamples(dataset, config, seed),
         batch_sampler=batches,
@@ -100,6 +100,12 @@ def build_training_loader(
         generator=torch.Generator().manual_seed(seed),
     )
     return loader
+
+
+def count_workers(config: Config) -> int:
+    """DATALOADER.NUM_WORKERS, but no more than there are processors; what workers make is the same."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(config.dataloader.num_workers, allowed)
 
 
 def outlive_signals(_: int) -> None:

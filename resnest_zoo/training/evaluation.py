@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from resnest_zoo.data.loading import outlive_signals
+from resnest_zoo.data.loading import count_workers, outlive_signals
 from resnest_zoo.data.panoptic import PanopticFiles
 from resnest_zoo.data.pictures import read_picture
 from resnest_zoo.distributed import World
@@ -165,7 +165,7 @@ def evaluate(
     loader: DataLoader[Any] = DataLoader(
         _Reader(data.pictures[world.rank :: world.size]),
         batch_size=None,
-        num_workers=model.config.dataloader.num_workers,
+        num_workers=count_workers(model.config),
         worker_init_fn=outlive_signals,
         generator=torch.Generator(),  # else it would draw from the global one
     )

@@ -16,7 +16,7 @@ import torch
 from resnest_zoo.config import Config, load_config
 from resnest_zoo.data.coco import read_dataset
 from resnest_zoo.data.dataset import Dataset
-from resnest_zoo.data.loading import TrainingSamples, build_training_loader, outlive_signals
+from resnest_zoo.data.loading import TrainingSamples, build_training_loader, count_workers, outlive_signals
 from resnest_zoo.data.samples import Sample, make_sample
 from resnest_zoo.data.sampling import Draw, TrainingBatches
 from resnest_zoo.errors import ConfigError, DataError
@@ -127,6 +127,11 @@ def test_an_error_names_the_picture(dataset, small_set, workers):
     (small_set.images / "3.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"picture 3 \(.*3\.png\), epoch 0: ImageError: .*not a picture"):
         first(4, config, dataset)
+
+
+def test_no_more_workers_than_processors(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 3}, raising=False)
+    assert [count_workers(config_of(**{"DATALOADER.NUM_WORKERS": n})) for n in (0, 1, 4)] == [0, 1, 2]
 
 
 def _wait(ready: Event) -> None:
