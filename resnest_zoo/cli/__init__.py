@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from resnest_zoo import __version__
-from resnest_zoo.cli import demo, predict, show, store, train
+from resnest_zoo.cli import demo, evaluate, predict, show, store, train
 from resnest_zoo.cli.common import memory_problem, report
 from resnest_zoo.errors import ZooError
 
@@ -52,5 +52,6 @@ def _parser() -> argparse.ArgumentParser:
     store.add_commands(commands)
     predict.add_command(commands)
     train.add_commands(commands)
+    evaluate.add_command(commands)
     demo.add_command(commands)
     return parser

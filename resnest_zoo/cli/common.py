@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 
 
 def report(error: Exception | str) -> int:
@@ -27,6 +28,14 @@ def show_warnings() -> None:
     import logging
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+
+
+def print_metrics(title: str, metrics: Mapping[str, float | None]) -> None:
+    """A line for each metric, in percent."""
+    print(title)
+    width = max(map(len, metrics))
+    for name, value in metrics.items():
+        print(f"  {name:<{width}}  {'none' if value is None else format(value, '6.2f'):>6}", flush=True)
 
 
 def positive(text: str) -> int:

@@ -1,7 +1,7 @@
 """Evaluation while training: the model on a validation set, shared by all processes.
 
 COCO's box and mask AP, panoptic quality and semantic IoU, in percent, by detectron2's names: "bbox/AP",
-"segm/AP50", "panoptic_seg/PQ", "sem_seg/mIoU".
+"segm/AP50", "bbox/AP-person", "panoptic_seg/PQ", "sem_seg/mIoU".
 """
 
 from __future__ import annotations
@@ -230,11 +230,15 @@ def _metrics(model: GeneralizedRCNN, data: ValidationSet, records: list[dict[str
         found["sem_seg/mIoU"] = semantic.miou
     rows = [row for record in records for row in record["detections"]]
     if model.roi_heads.mask_head is not None:
-        found |= _detection_metrics(data, rows, "segm")
-    found |= _detection_metrics(data, rows, "bbox")
+        found |= _detection_metrics(model, data, rows, "segm")
+    found |= _detection_metrics(model, data, rows, "bbox")
     return {name: None if value is None else 100 * value for name, value in found.items()}
 
 
-def _detection_metrics(data: ValidationSet, rows: list[dict[str, Any]], kind: Any) -> Metrics:
+def _detection_metrics(
+    model: GeneralizedRCNN, data: ValidationSet, rows: list[dict[str, Any]], kind: Any
+) -> Metrics:
     measured = evaluate_detections(data.truth, rows, kind)
-    return {f"{kind}/{name}": getattr(measured, field) for name, field in _DETECTION.items()}
+    found = {f"{kind}/{name}": getattr(measured, field) for name, field in _DETECTION.items()}
+    classes = zip(model.categories.things, model.categories.thing_ids, strict=True)
+    return found | {f"{kind}/AP-{name}": measured.per_category[category_id] for name, category_id in classes}

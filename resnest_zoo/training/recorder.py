@@ -82,7 +82,8 @@ class Recorder:
     def evaluation(self, iteration: int, metrics: Mapping[str, float | None]) -> None:
         """Take the metrics of an evaluation."""
         self.write(iteration, metrics)
-        values = ((name, "none" if v is None else f"{v:.2f}") for name, v in metrics.items())
+        shown = {name: value for name, value in metrics.items() if "/AP-" not in name}  # not of each class
+        values = ((name, "none" if v is None else f"{v:.2f}") for name, v in shown.items())
         logger.info("iteration %d/%d  %s", iteration, self.last, "  ".join(map(" ".join, values)))
 
     def write(self, iteration: int, row: Mapping[str, float | None]) -> None:

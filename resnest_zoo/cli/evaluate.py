@@ -1,0 +1,60 @@
+"""The command `evaluate`: how good a detector is on annotated pictures of the user's own.
+
+COCO and the packaged models' pictures have `python -m benchmarks.verify`, which also knows the claims.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from resnest_zoo.cli.common import print_metrics, show_warnings
+
+
+def add_command(commands: Any) -> None:
+    """Add the parser of `evaluate`."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a detector on your data",
+        description="COCO's AP, in percent, of a detector on pictures annotated in COCO's JSON; of panoptic "
+        "models also PQ and mIoU.",
+    )
+    evaluate.add_argument(
+        "--model", required=True, metavar="NAME", help="of the zoo; also a config or a checkpoint"
+    )
+    evaluate.add_argument("--weights", metavar="PATH|URL", help="other weights")
+    evaluate.add_argument("--json", type=Path, required=True, metavar="FILE", help="annotations")
+    evaluate.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures")
+    evaluate.add_argument(
+        "--panoptic",
+        type=Path,
+        nargs=2,
+        metavar=("FILE", "DIR"),
+        help="panoptic annotations and their PNG files, for panoptic models",
+    )
+    evaluate.add_argument("--device", help="such as cpu or cuda; by default a GPU if there is one")
+    evaluate.add_argument(
+        "overrides", nargs="*", metavar="KEY VALUE", help="keys of the config and values, after all options"
+    )
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    import torch
+
+    from resnest_zoo.api import get
+    from resnest_zoo.data.panoptic import PanopticFiles
+    from resnest_zoo.distributed import join
+    from resnest_zoo.training.evaluation import evaluate, read_validation_set
+
+    show_warnings()
+    with join() as world:
+        device = world.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model = get(args.model, weights=args.weights, device=device, overrides=args.overrides)
+        panoptic = None if args.panoptic is None else PanopticFiles(*args.panoptic)
+        data = read_validation_set(args.json, args.images, model, panoptic)
+        metrics = evaluate(model, data, world)
+        if world.is_main and metrics is not None:
+            print_metrics(f"{args.json}: {len(data.pictures):,} pictures", metrics)
+    return 0
