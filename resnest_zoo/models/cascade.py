@@ -54,10 +54,11 @@ class CascadeROIHeads(ROIHeads):
         losses: dict[str, Tensor] = {}
         predictor: BoxPredictor
         count = len(self.box_head)
+        scale = 1 / count
         for stage, (head, predictor) in enumerate(zip(self.box_head, self.box_predictor, strict=True)):  # type: ignore[assignment]
             pooled = self.box_pooler(features, [s.boxes for s in samples])
             if pooled.requires_grad:
-                pooled.register_hook(lambda grad: grad / count)
+                pooled.register_hook(lambda grad: grad * scale)
             logits, deltas = predictor(head(pooled))
             stage_losses = predictor.losses(logits, deltas, samples)
             losses |= {f"{name}_stage{stage}": loss for name, loss in stage_losses.items()}

@@ -11,7 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d as _DeformConv2d
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FrozenBatchNorm2d as _FrozenBatchNorm2d
+
+
+class FrozenBatchNorm2d(_FrozenBatchNorm2d):  # type: ignore[misc]  # torchvision has no types
+    """A batch norm whose statistics and parameters are buffers, which no training changes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, H, W)."""
+        if x.requires_grad:  # where the fused operator would compute and store what nobody wants
+            scaled: Tensor = super().forward(x)
+            return scaled
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 class SyncableBatchNorm2d(nn.BatchNorm2d):

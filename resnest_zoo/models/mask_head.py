@@ -55,8 +55,9 @@ class MaskHead(nn.Module):
         Source: Mask R-CNN, section 3; detectron2, `mask_rcnn_loss`.
         """
         logits = at_least_float32(self._own_class(self.logits(x), classes))
-        total = F.binary_cross_entropy_with_logits(logits, masks.to(logits.dtype), reduction="sum")
-        return total / max(logits.numel(), 1)
+        if len(logits) == 0:
+            return logits.sum()
+        return F.binary_cross_entropy_with_logits(logits, masks.to(logits.dtype))
 
     def _own_class(self, logits: Tensor, classes: Tensor) -> Tensor:
         at = torch.zeros_like(classes) if self.class_agnostic else classes

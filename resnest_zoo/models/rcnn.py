@@ -282,7 +282,8 @@ class PanopticFPN(GeneralizedRCNN):
         targets: Sequence[Targets],
         generator: torch.Generator | None,
     ) -> dict[str, Tensor]:
-        losses = super()._losses(features, batch, targets, generator)
+        # First, as in the reference: the gradients of the shared features are then summed in the same order.
         classes = stack_semantic(targets, batch, len(self.categories.stuff), self.ignore_value)
         loss = self.sem_seg_head.loss(features, classes, self.ignore_value)
+        losses = super()._losses(features, batch, targets, generator)
         return losses | {"loss_sem_seg": loss * self.semantic_loss_weight}

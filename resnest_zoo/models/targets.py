@@ -26,8 +26,7 @@ def prepare_targets(
         ShapeError: pictures and targets differ in number, or a tensor has the wrong shape or dtype.
         DataError: a box is empty or not finite, a class is out of range, or masks are missing or wrong.
     """
-    if len(targets) != len(batch.image_sizes):
-        raise ShapeError(f"{len(batch.image_sizes)} images but {len(targets)} targets")
+    _check_number(targets, batch)
     for index, (target, size) in enumerate(zip(targets, batch.image_sizes, strict=True)):
         where = f"targets of image {index}"
         _check_boxes(target, where, num_classes)
@@ -44,9 +43,11 @@ def stack_semantic(
     """The semantic classes of the padded batch, (N, H, W) int64, the padding ignored.
 
     Raises:
-        ShapeError: a map has not the size of its picture, or is not int64.
+        ShapeError: pictures and targets differ in number, a map has not the size of its picture, or is not
+            int64.
         DataError: a map is missing, or a class is neither in 0 … K-1 nor `ignore_value`.
     """
+    _check_number(targets, batch)
     height, width = batch.tensor.shape[-2:]
     stacked = torch.full((len(targets), height, width), ignore_value, device=batch.tensor.device)
     for index, (target, size) in enumerate(zip(targets, batch.image_sizes, strict=True)):
@@ -66,6 +67,11 @@ def stack_semantic(
             )
         stacked[index, : size[0], : size[1]] = semantic
     return stacked
+
+
+def _check_number(targets: Sequence[Targets], batch: ImageBatch) -> None:
+    if len(targets) != len(batch.image_sizes):
+        raise ShapeError(f"{len(batch.image_sizes)} images but {len(targets)} targets")
 
 
 def _check_boxes(target: Targets, where: str, num_classes: int) -> None:

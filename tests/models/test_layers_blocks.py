@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from resnest_zoo.models.layers import (
     Conv2d,
     DeformConv2d,
+    FrozenBatchNorm2d,
     at_least_float32,
     build_norm,
     freeze,
@@ -85,6 +85,20 @@ def test_a_frozen_norm_equals_the_batch_norm_it_replaces_in_evaluation():
     assert not any(parameter.requires_grad for parameter in layer.parameters())
     layer.train()
     assert torch.allclose(layer(x), before, rtol=1e-12)
+
+
+def test_a_frozen_norm_gives_the_same_with_a_gradient_which_only_its_input_gets():
+    norm, x = randomise(FrozenBatchNorm2d(4)), noise(2, 4, 3, 3)
+    out = norm(x.requires_grad_())
+    assert torch.allclose(out, norm(x.detach()), rtol=1e-12)
+    out.sum().backward()
+    factor = norm.weight / (norm.running_var + norm.eps).sqrt()
+    assert torch.allclose(x.grad, factor[:, None, None].expand_as(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_frozen_norm_keeps_the_dtype_of_mixed_precision(dtype):
+    assert FrozenBatchNorm2d(4)(noise(2, 4, 3, 3).to(dtype)).dtype is dtype
 
 
 def test_freezing_a_norm_itself_returns_the_frozen_one():
