@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from resnest_zoo.models.layers import (
     Conv2d,
     DeformConv2d,
+    FrozenBatchNorm2d,
     at_least_float32,
     build_norm,
     freeze,
