@@ -36,6 +36,11 @@ class Row:
         return [theirs / ours for ours, theirs in pairs]
 
     @property
+    def low(self) -> float:
+        """The worst tenth of the ratios."""
+        return _percentile(self.ratios, 0.1)
+
+    @property
     def passed(self) -> bool:
         if self.theirs is None:
             return statistics.median(self.ours) <= self.floor
@@ -50,8 +55,7 @@ class Row:
         if self.theirs is None:
             cells.append(f"{'':>15}{'≤ ' + _seconds(self.floor):>10}")
         else:
-            low = _percentile(self.ratios, 0.1)
-            cells.append(f"{statistics.median(self.ratios):7.2f} {low:7.2f}{'≥ ' + f'{self.floor:.2f}':>10}")
+            cells.append(f"{statistics.median(self.ratios):7.2f} {self.low:7.2f}{'≥ ' + f'{self.floor:.2f}':>10}")
         return "  ".join([*cells, "met" if self.passed else "MISSED"])
 
 

@@ -15,14 +15,21 @@ from torchvision.ops import FrozenBatchNorm2d as _FrozenBatchNorm2d
 
 
 class FrozenBatchNorm2d(_FrozenBatchNorm2d):  # type: ignore[misc]  # torchvision has no types
-    """A batch norm whose statistics and parameters are buffers, which no training changes."""
+    """A batch norm whose statistics and factors are constants.
+
+    torchvision's, with fewer passes over the data.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C, H, W)."""
-        if x.requires_grad:  # where the fused operator would compute and store what nobody wants
-            scaled: Tensor = super().forward(x)
-            return scaled
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        """(N, C, H, W) to the same shape."""
+        mean, variance = self.running_mean, self.running_var
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
+        # For its gradient, `F.batch_norm` would keep the input.
+        scale = self.weight * (variance + self.eps).rsqrt()
+        shift = self.bias - mean * scale
+        normed: Tensor = (x * scale[:, None, None]).add_(shift[:, None, None])
+        return normed.to(x.dtype)
 
 
 class SyncableBatchNorm2d(nn.BatchNorm2d):

@@ -56,15 +56,15 @@ class ROIPooler:
         boxes = [b.nan_to_num(0.0, 0.0, 0.0) for b in boxes]
         rois = torch.cat([_with_index(i, b) for i, b in enumerate(boxes)]).to(levels[0].dtype)  # (R, 5)
         assigned = self._assign_levels(torch.cat(boxes))
-        pooled: Tensor = levels[0].new_zeros(
-            (len(rois), levels[0].shape[1], self.output_size, self.output_size)
+        rows = [(assigned == index).nonzero().flatten() for index in range(len(levels))]
+        pooled = torch.cat(
+            [
+                roi_align(level, rois[at], self.output_size, 1.0 / stride, self.sampling_ratio, aligned=True)
+                for level, stride, at in zip(levels, self.strides, rows, strict=True)
+            ]
         )
-        for index, (level, stride) in enumerate(zip(levels, self.strides, strict=True)):
-            at = (assigned == index).nonzero().flatten()
-            pooled[at] = roi_align(
-                level, rois[at], self.output_size, 1.0 / stride, self.sampling_ratio, aligned=True
-            )
-        return pooled
+        # Writing each level into its rows would copy the whole gradient once for every level.
+        return pooled.index_select(0, torch.cat(rows).argsort())  # (R, C, S, S)
 
     def _assign_levels(self, boxes: Tensor) -> Tensor:
         """(R,) index into `in_features`."""

@@ -5,9 +5,11 @@ Legend: N images, C channels, K semantic classes, H and W of the padded input.
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from resnest_zoo.models.layers import Conv2d, at_least_float32, init_msra_
 
@@ -50,18 +52,17 @@ class SemSegFPNHead(nn.Module):
         Source: detectron2, `SemSegFPNHead.losses`.
         """
         coarse = at_least_float32(self._coarse_logits(features))
-        total = coarse.new_zeros(())
-        # The logits of one picture of 12 MP, 54 classes each, take 2.6 GB. They are made for one picture at
-        # a time, and once more in the backward pass instead of being kept.
+        # The logits of one picture of 12 MP, 54 classes each, take 2.6 GB. So they are made for one picture at
+        # a time and give way to the gradient of its coarse logits before the next one's turn.
+        total, gradients = coarse.new_zeros(()), []
         for picture, target in zip(coarse.split(1), classes.split(1), strict=True):
-            total = total + checkpoint(
-                self._picture_loss,
-                picture,
-                target,
-                ignore_value,
-                use_reentrant=False,
-                preserve_rng_state=False,
-            )
+            own = picture.detach().requires_grad_(coarse.requires_grad)
+            loss = self._picture_loss(own, target, ignore_value)
+            total += loss.detach()
+            if loss.requires_grad:
+                gradients += torch.autograd.grad(loss, own)
+        if gradients:
+            total = _WithGradient.apply(coarse, total, torch.cat(gradients))
         return total / (classes != ignore_value).sum().clamp(min=1)
 
     def _picture_loss(self, coarse: Tensor, classes: Tensor, ignore_value: int) -> Tensor:
@@ -92,3 +93,16 @@ def _scale_head(in_channels: int, conv_dim: int, upscale: int, norm: str) -> nn.
 class _ReLUUpsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.interpolate(F.relu(x), scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class _WithGradient(torch.autograd.Function):
+    """A value computed from `x`, and its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.saved_tensors[0] * grads[0], None, None

@@ -180,10 +180,11 @@ def train(
             data_seconds = perf_counter() - started
             factor = learning_rate_factor(solver, progress.iteration)
             set_learning_rate(optimizer, factor)
+            optimizer.zero_grad()  # here, so that the activations do not come on top of the last gradients
             losses = _losses(run, parallel, samples, progress.iteration)
-            optimizer.zero_grad()
             scaler.scale(torch.stack([*losses.values()]).sum()).backward()
             means = _mean_losses(run, losses, samples, stop)
+            del losses  # and with them what is left of the graph
             scaler.unscale_(optimizer)
             clip_gradients(parameters, solver.clip_gradients)
             scaler.step(optimizer)
