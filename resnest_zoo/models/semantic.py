@@ -55,15 +55,15 @@ class SemSegFPNHead(nn.Module):
         # The logits of one picture of 12 MP, 54 classes each, take 2.6 GB. So they are made for one picture at
         # a time and give way to the gradient of its coarse logits before the next one's turn.
         total, gradients = coarse.new_zeros(()), []
+        scale = 1 / (classes != ignore_value).sum().clamp(min=1).to(coarse.dtype)
         for picture, target in zip(coarse.split(1), classes.split(1), strict=True):
             own = picture.detach().requires_grad_(coarse.requires_grad)
             loss = self._picture_loss(own, target, ignore_value)
             total += loss.detach()
             if loss.requires_grad:
-                gradients += torch.autograd.grad(loss, own)
-        if gradients:
-            total = _WithGradient.apply(coarse, total, torch.cat(gradients))
-        return total / (classes != ignore_value).sum().clamp(min=1)
+                gradients += torch.autograd.grad(loss, own, scale)
+        total = total * scale
+        return _WithGradient.apply(coarse, total, torch.cat(gradients)) if gradients else total
 
     def _picture_loss(self, coarse: Tensor, classes: Tensor, ignore_value: int) -> Tensor:
         return F.cross_entropy(self._upsample(coarse), classes, ignore_index=ignore_value, reduction="sum")

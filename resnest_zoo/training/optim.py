@@ -43,7 +43,6 @@ def build_optimizer(model: nn.Module, solver: Solver) -> torch.optim.SGD:
         [{"params": p, "lr": lr, "base_lr": lr, "weight_decay": d} for (lr, d), p in groups.items()],
         momentum=solver.momentum,
         nesterov=solver.nesterov,
-        fused=True,  # one pass over the weights, on the CPU too
     )
 
 
