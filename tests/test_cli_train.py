@@ -17,7 +17,7 @@ from resnest_zoo.checkpoint import read_safetensors_metadata
 from resnest_zoo.cli import main
 from resnest_zoo.cli import train_net as script
 from resnest_zoo.training.launch import Machines
-from tests.training.small_run import SMALL, write_pictures
+from tests.training.small_run import PANOPTIC, SMALL, write_pictures
 
 TINY = ("SOLVER.MAX_ITER", "2", "TEST.PRECISE_BN.NUM_ITER", "1", "INPUT.MIN_SIZE_TRAIN", "(64,)", "SEED", "1")
 QUIET = ("DATALOADER.NUM_WORKERS", "0")
@@ -251,6 +251,71 @@ def test_train_net_reads_detectron2s_data_sets_by_name(
     assert (tmp_path / "out" / "best.safetensors").is_file()
 
 
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """Other pictures than `data`, under the same ids."""
+    write_pictures(tmp_path / "other", count=3, seed=1)
+    return tmp_path / "other"
+
+
+def test_train_net_takes_several_sets_and_measures_each(
+    data: Path, other: Path, tmp_path: Path, small_yaml: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = [*own(data), *own(other), *validation(other), *validation(data)]
+    given = ["--config-file", str(small_yaml), "OUTPUT_DIR", str(tmp_path / "out"), *TINY]
+    assert script.main([*sets, *given]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    (measured,) = (row for row in rows if "loss" not in row)
+    first, second = (f"{folder / 'annotations.json'}/" for folder in (other, data))
+    assert [name for name in measured if name.endswith("bbox/AP")] == [f"{first}bbox/AP", f"{second}bbox/AP"]
+    progress = read_safetensors_metadata(tmp_path / "out" / "best.safetensors")
+    assert json.loads(progress["metrics"]).items() <= measured.items()
+    weights = ["MODEL.WEIGHTS", str(tmp_path / "out" / "best.safetensors")]
+    assert script.main([*validation(other), *validation(data), *given[:2], "--eval-only", *weights]) == 0
+    out = capsys.readouterr().out
+    assert out.index(first[:-1]) < out.index(second[:-1])
+    for start in (first, second):
+        assert f"bbox/AP            {measured[f'{start}bbox/AP']:.3f}" in out
+
+
+def test_train_net_reads_every_test_set_before_it_measures_the_first(
+    data: Path, other: Path, tmp_path: Path, small_yaml: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--config-file", str(small_yaml), "OUTPUT_DIR", str(tmp_path / "out"), *TINY]
+    assert script.main([*own(data), *given]) == 0
+    (other / "2.png").unlink()
+    sets = [*validation(data), *validation(other)]
+    weights = ["MODEL.WEIGHTS", str(tmp_path / "out" / "last.safetensors")]
+    assert script.main([*sets, *given[:2], "--eval-only", *weights]) == 1
+    out, err = capsys.readouterr()
+    assert "bbox/AP" not in out
+    assert "1 of 3 pictures are missing" in err
+
+
+def test_train_net_refuses_training_sets_of_other_categories(
+    data: Path, other: Path, small_yaml: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((other / "annotations.json").read_text())
+    content["categories"] = [{"id": 3, "name": "blue"}, {"id": 8, "name": "green"}, {"id": 9, "name": "new"}]
+    (other / "annotations.json").write_text(json.dumps(content))
+    assert script.main([*own(data), *own(other), "--config-file", str(small_yaml), *TINY]) == 1
+    err = capsys.readouterr().err
+    assert f"only in {data / 'annotations.json'}: 3 'red'; " in err
+    assert f"only in {other / 'annotations.json'}: 3 'blue', 9 'new'" in err
+
+
+def test_train_net_learns_own_panoptic_data(data: Path, tmp_path: Path) -> None:
+    from resnest_zoo.config import load_config
+
+    file = tmp_path / "panoptic.yaml"
+    file.write_text(load_config("Base-RCNN-FPN.yaml", SMALL | PANOPTIC).dump())
+    segments = [str(data / "panoptic.json"), str(data / "segments")]
+    sets = [*own(data), "--train-panoptic", *segments, *validation(data), "--val-panoptic", *segments]
+    assert script.main([*sets, "--config-file", str(file), "OUTPUT_DIR", str(tmp_path / "out"), *TINY]) == 0
+    progress = read_safetensors_metadata(tmp_path / "out" / "last.safetensors")
+    assert "panoptic_seg/PQ" in json.loads(progress["metrics"])
+
+
 def test_train_net_names_everything_that_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -304,6 +369,7 @@ def test_train_net_refuses_more_gpus_than_there_are(
         (["--eval-only", "DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
         (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
         (["--train-json", "x.json"], "--train-json and --train-images are given together"),
+        (["--val-panoptic", "x.json", "x"], "--val-panoptic is given for each --val-json or for none"),
         (["DATASETS.TRAIN", "('lvis',)"], "lvis: no data set of that name"),
         (["--scale-lr"], "REFERENCE_WORLD_SIZE is 0"),
     ],

@@ -1,8 +1,9 @@
-"""The code blocks of README.md do what they say; CI runs the shell ones."""
+"""The code blocks of README.md do what they say; CI runs the shell ones. Commands of docs/ are understood."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,45 @@ from PIL import Image
 
 from benchmarks.fill import write_checkpoint
 from resnest_zoo import registry
+from resnest_zoo.api import find_config
+from resnest_zoo.cli import _parser, train_net
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
-def test_links_lead_to_files() -> None:
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
-        assert "://" in link or (Path(__file__).parents[1] / link).exists(), link
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_to_files(page: str) -> None:
+    file = ROOT / page
+    for link in re.findall(r"\]\(([^)#]+)\)", file.read_text(encoding="utf-8")):
+        assert "://" in link or (file.parent / link).exists(), link
+
+
+def commands_of_training() -> list[str]:
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    lines = "".join(re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)).replace("\\\n", " ")
+    return [line for line in lines.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("command", commands_of_training())
+def test_commands_of_the_page_on_training_are_understood(command: str) -> None:
+    """Their options and keys exist; what the options do is tested where they are defined."""
+    words = re.sub(r"^torchrun --nproc-per-node \d+ (-m )?|^python ", "", command)
+    program, *rest = shlex.split(words)
+    if program == "train_net.py":
+        args = train_net._parser().parse_args(rest)
+        name, keys = args.config_file, args.opts
+    else:
+        assert program in ("resnest-zoo", "resnest_zoo")
+        args = _parser().parse_args(rest)
+        name, keys = args.model, args.overrides
+    find_config("mask_rcnn_resnest50" if name == "my.yaml" else name).override(keys)
 
 
 @pytest.mark.usefixtures("own_registry")

@@ -154,13 +154,13 @@ def _train_in(args: argparse.Namespace, world: World) -> int:
         device=world.device(args.device or default_device()),
         overrides=changes,
     )
-    validation = None
+    validation = {}
     assert model.config is not None
     if world.is_main:
         _print_plan(model.config, data, args.output)
     if args.val_json is not None:
         panoptic = _panoptic_files(args.val_panoptic)
-        validation = read_validation_set(args.val_json, args.val_images, model, panoptic)
+        validation["val"] = read_validation_set(args.val_json, args.val_images, model, panoptic)
     args.output.mkdir(parents=True, exist_ok=True)
     return exit_code(train(model, data, validation, options, world))
 

@@ -1,6 +1,7 @@
 """What `train_net.py` does: detectron2's script of that name, on configs and data sets in its layout.
 
-Beyond detectron2's arguments there are `--train-json` and its kin for own data, and how to train.
+Beyond detectron2's arguments there are `--train-json` and its kin for own data, which there is registered in
+Python, and how to train.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnest_zoo.cli.common import positive, report
+from resnest_zoo.cli.common import positive, print_metrics, report
 from resnest_zoo.cli.train import (
     add_run_options,
     exit_code,
@@ -77,8 +79,15 @@ def _parser() -> argparse.ArgumentParser:
         help="fit the schedule to this number of processes, by SOLVER.REFERENCE_WORLD_SIZE",
     )
     for part, key in (("train", "DATASETS.TRAIN"), ("val", "DATASETS.TEST")):
-        parser.add_argument(f"--{part}-json", type=Path, metavar="FILE", help=f"instead of {key}")
-        parser.add_argument(f"--{part}-images", type=Path, metavar="DIR", help="its pictures")
+        add = partial(parser.add_argument, type=Path, action="append", default=[])
+        add(f"--{part}-json", metavar="FILE", help=f"instead of {key}; once for each set")
+        add(f"--{part}-images", metavar="DIR", help="its pictures")
+        add(
+            f"--{part}-panoptic",
+            nargs=2,
+            metavar=("FILE", "DIR"),
+            help="its panoptic annotations and their PNG files, for panoptic models",
+        )
     parser.add_argument("--skip-bad", action="store_true", help="leave out annotations that are wrong")
     add_run_options(parser)
     parser.add_argument(
@@ -108,16 +117,10 @@ def _run(args: argparse.Namespace, world: World) -> int:
         return _evaluate_only(args, config, test_sets, world)
     output = Path(config.output_dir)
     options = make_options(args, config, output, config.model.weights)
-    skip_bad = args.skip_bad or args.train_json is None  # COCO's own file holds two boxes without height
-    parts = [
-        read_training_set(files.annotations, files.images, files.panoptic, config, skip_bad)
-        for files in train_sets
-    ]
-    data = _joined(parts)
+    skip_bad = args.skip_bad or not args.train_json  # COCO's own file holds two boxes without height
+    data = _read_training_sets(train_sets, config, skip_bad)
     model = _build(config, data.categories, world)
-    validation = _validation(test_sets[0], model) if test_sets else None
-    if len(test_sets) > 1:
-        logger.warning("%s: only the first of the test sets is measured while training", test_sets[0].name)
+    validation = _validation(test_sets, model)
     output.mkdir(parents=True, exist_ok=True)
     if world.is_main:
         (output / "config.yaml").write_text(config.dump(), encoding="utf-8")
@@ -147,15 +150,10 @@ def _config(args: argparse.Namespace, world: World) -> Config:
 
 def _find_files(args: argparse.Namespace, config: Config) -> tuple[list[SetFiles], list[SetFiles]]:
     """The files of the data sets to train and to measure on, all there."""
-    from resnest_zoo.training.named_sets import SetFiles, find_sets, require_files
+    from resnest_zoo.training.named_sets import find_sets, require_files
 
     panoptic = config.model.meta_architecture == "PanopticFPN"
-    own: dict[str, list[SetFiles]] = {}
-    for part in ("train", "val"):
-        json, images = getattr(args, f"{part}_json"), getattr(args, f"{part}_images")
-        if (json is None) != (images is None):
-            raise ConfigError(f"--{part}-json and --{part}-images are given together or not at all")
-        own[part] = [] if json is None else [SetFiles(str(json), json, images)]
+    own = {part: _own_files(args, part) for part in ("train", "val")}
     train_sets = [] if args.eval_only else own["train"] or find_sets(config.datasets.train, panoptic)
     # A run on own data is not measured on COCO.
     measured = own["val"] or not own["train"]
@@ -168,15 +166,48 @@ def _find_files(args: argparse.Namespace, config: Config) -> tuple[list[SetFiles
     return train_sets, test_sets
 
 
-def _joined(parts: list[Dataset]) -> Dataset:
+def _own_files(args: argparse.Namespace, part: str) -> list[SetFiles]:
+    """The user's own data sets, of which each is named by its annotations."""
+    from resnest_zoo.data.panoptic import PanopticFiles
+    from resnest_zoo.training.named_sets import SetFiles
+
+    files, images, panoptic = (getattr(args, f"{part}_{kind}") for kind in ("json", "images", "panoptic"))
+    if len(files) != len(images):
+        raise ConfigError(f"--{part}-json and --{part}-images are given together or not at all")
+    if len(panoptic) not in (0, len(files)):
+        raise ConfigError(f"--{part}-panoptic is given for each --{part}-json or for none")
+    segments = [PanopticFiles(*paths) for paths in panoptic] if panoptic else [None] * len(files)
+    return [SetFiles(str(file), file, *more) for file, *more in zip(files, images, segments, strict=True)]
+
+
+def _read_training_sets(sets: list[SetFiles], config: Config, skip_bad: bool) -> Dataset:
+    """The pictures of all sets, one set after another."""
     from itertools import chain
 
     from resnest_zoo.data.dataset import Dataset
 
-    first = parts[0].categories
-    if any(part.categories != first for part in parts):
-        raise ConfigError("DATASETS.TRAIN: the data sets have different categories")
-    return parts[0] if len(parts) == 1 else Dataset(first, chain.from_iterable(parts))
+    parts: list[Dataset] = []
+    for files in sets:
+        parts.append(read_training_set(files.annotations, files.images, files.panoptic, config, skip_bad))
+        _require_same(parts[0].categories, parts[-1].categories, sets[0].name, files.name)
+    return parts[0] if len(parts) == 1 else Dataset(parts[0].categories, chain.from_iterable(parts))
+
+
+def _require_same(first: Categories, other: Categories, first_name: str, other_name: str) -> None:
+    if first == other:
+        return
+    rows = [_listed(categories) for categories in (first, other)]
+    only = [", ".join([row for row in rows[k] if row not in rows[1 - k]][:10]) or "none" for k in (0, 1)]
+    raise ConfigError(
+        "data sets that are trained on together need the same categories, ids and names; only in "
+        f"{first_name}: {only[0]}; only in {other_name}: {only[1]}"
+    )
+
+
+def _listed(categories: Categories) -> list[str]:
+    things = zip(categories.thing_ids, categories.things, strict=True)
+    stuff = zip(categories.stuff_ids, categories.stuff, strict=True)
+    return [*(f"{k} {name!r}" for k, name in things), *(f"{k} {name!r} (stuff)" for k, name in stuff)]
 
 
 def _build(config: Config, categories: Categories, world: World) -> GeneralizedRCNN:
@@ -223,10 +254,13 @@ def _device(config: Config, world: World) -> str:
     return world.device(device)
 
 
-def _validation(files: SetFiles, model: GeneralizedRCNN) -> ValidationSet:
+def _validation(sets: list[SetFiles], model: GeneralizedRCNN) -> dict[str, ValidationSet]:
     from resnest_zoo.training.evaluation import read_validation_set
 
-    return read_validation_set(files.annotations, files.images, model, files.panoptic)
+    return {
+        files.name: read_validation_set(files.annotations, files.images, model, files.panoptic)
+        for files in sets
+    }
 
 
 def _evaluate_only(args: argparse.Namespace, config: Config, sets: list[SetFiles], world: World) -> int:
@@ -245,11 +279,10 @@ def _evaluate_only(args: argparse.Namespace, config: Config, sets: list[SetFiles
     model = build_model(config, categories)
     load_checkpoint(model, path)
     model.to(_device(config, world))
-    for files in sets:
-        data = _validation(files, model)
-        _print(world, files.name, evaluate(model, data, world))
+    for name, data in _validation(sets, model).items():
+        _show(world, name, evaluate(model, data, world))
         if config.test.aug.enabled:
-            _print(world, f"{files.name}, augmented", evaluate(model, data, world, detect=_augmented(model)))
+            _show(world, f"{name}, augmented", evaluate(model, data, world, detect=_augmented(model)))
     return 0
 
 
@@ -260,8 +293,6 @@ def _augmented(model: GeneralizedRCNN) -> Callable[[Tensor], Instances]:
     return lambda image: model.finish(augmented.run(image).to("cpu"), encoded=True)
 
 
-def _print(world: World, title: str, metrics: Metrics | None) -> None:
+def _show(world: World, title: str, metrics: Metrics | None) -> None:
     if world.is_main and metrics is not None:
-        print(title)
-        for name, value in metrics.items():
-            print(f"  {name:<18} {'none' if value is None else format(value, '.3f')}", flush=True)
+        print_metrics(title, metrics)

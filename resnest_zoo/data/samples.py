@@ -5,6 +5,7 @@ Legend: G targets, H and W height and width of the model's input.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -32,11 +33,13 @@ class Sample(NamedTuple):
         image: (3, H, W) uint8, RGB.
         targets: what is to be found there.
         image_id: as the annotations write it.
+        file: of the picture.
     """
 
     image: Tensor
     targets: Targets
     image_id: int | str
+    file: Path
 
 
 def make_sample(record: Record, settings: Input, rng: np.random.Generator, ignore_value: int = 255) -> Sample:
@@ -64,6 +67,7 @@ def make_sample(record: Record, settings: Input, rng: np.random.Generator, ignor
         transform.image(image),
         make_targets(record, transform, settings.mask_format == "bitmask", ignore_value),
         record.image_id,
+        record.file,
     )
 
 

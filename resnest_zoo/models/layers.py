@@ -117,7 +117,9 @@ class DeformConv2d(_DeformConv2d):  # type: ignore[misc]  # torchvision has no t
             offset: (N, 2 * G * 9, H', W'), G deformable groups, (y, x) pairs in input pixels.
             mask: (N, G * 9, H', W') in [0, 1], a factor for each sample; None is all ones.
         """
-        x = super().forward(x, offset, mask)
+        # Autocast leaves weights wide and knows torchvision's operator on GPUs only, where it does the same.
+        inputs = [part if part is None else part.to(self.weight.dtype) for part in (x, offset, mask)]
+        x = super().forward(*inputs).to(x.dtype)
         return x if self.norm is None else self.norm(x)
 
 

@@ -25,7 +25,7 @@ def draw_curves(folder: Path, output: Path) -> None:
     file = folder / METRICS
     rows = read_metrics(file) if file.is_file() else []
     losses = [row for row in rows if "loss" in row]
-    measured = [row for row in rows if any(name in row for name in _MAIN)]
+    measured = [row for row in rows if any(name.endswith(_MAIN) for name in row)]
     if not losses:
         raise DataError(f"{folder}: no run is recorded there: {METRICS} is missing or empty")
     try:
@@ -41,8 +41,8 @@ def draw_curves(folder: Path, output: Path) -> None:
     _line(below[0], losses, "lr")
     below[0].set(ylabel="learning rate")
     if measured:
-        for name in _MAIN:
-            if name in measured[0]:
+        for name in measured[0]:
+            if name.endswith(_MAIN):  # of several sets their names come first
                 _line(below[1], measured, name, marker="o")
         below[1].set(ylabel="percent", ylim=(0, None))
     for axes in (above, *below):

@@ -1,13 +1,14 @@
 """Evaluation while training: the model on a validation set, shared by all processes.
 
 COCO's box and mask AP, panoptic quality and semantic IoU, in percent, by detectron2's names: "bbox/AP",
-"segm/AP50", "bbox/AP-person", "panoptic_seg/PQ", "sem_seg/mIoU".
+"segm/AP50", "bbox/AP-person", "panoptic_seg/PQ", "sem_seg/mIoU"; of several sets "coco_2017_val/bbox/AP" and
+so on.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,31 @@ class _Reader(TorchDataset[tuple[int, "Tensor | ZooError"]]):
             return image_id, read_picture(file)
         except ZooError as error:
             return image_id, error
+
+
+def evaluate_all(
+    model: GeneralizedRCNN,
+    sets: Mapping[str, ValidationSet],
+    world: World,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    detect: Detect | None = None,
+) -> Metrics | None:
+    """Measure a model on sets one after another; arguments and errors are those of `evaluate`.
+
+    Returns:
+        The metrics of all in their order; where there are several sets, each metric bears its set's name.
+
+    Source: detectron2, engine/defaults.py, `DefaultTrainer.test`, and evaluation/testing.py.
+    """
+    found: Metrics = {}
+    for name, data in sets.items():
+        metrics = evaluate(model, data, world, stopped=stopped, detect=detect)
+        if metrics is None:
+            return None
+        start = f"{name}/" if len(sets) > 1 else ""
+        found |= {f"{start}{metric}": value for metric, value in metrics.items()}
+    return found
 
 
 def evaluate(

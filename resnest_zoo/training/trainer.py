@@ -25,7 +25,7 @@ import math
 import secrets
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,7 @@ from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.models.layers import SyncableBatchNorm2d
 from resnest_zoo.models.resnest import SplitAttention
 from resnest_zoo.training.ema import EMA
-from resnest_zoo.training.evaluation import Metrics, ValidationSet, evaluate
+from resnest_zoo.training.evaluation import Metrics, ValidationSet, evaluate_all
 from resnest_zoo.training.optim import (
     build_optimizer,
     clip_gradients,
@@ -117,7 +117,7 @@ class _Run:
     config: Config
     state: TrainingState
     data: Dataset
-    validation: ValidationSet | None
+    validation: Mapping[str, ValidationSet]
     options: Options
     world: World
 
@@ -128,7 +128,11 @@ class _Run:
 
 
 def train(
-    model: GeneralizedRCNN, data: Dataset, validation: ValidationSet | None, options: Options, world: World
+    model: GeneralizedRCNN,
+    data: Dataset,
+    validation: Mapping[str, ValidationSet],
+    options: Options,
+    world: World,
 ) -> Outcome:
     """Train a model as its config says.
 
@@ -138,7 +142,8 @@ def train(
     Args:
         model: on its device, with the weights to start from.
         data: to train on.
-        validation: to measure on, every TEST.EVAL_PERIOD iterations and at the end.
+        validation: sets by name to measure on, every TEST.EVAL_PERIOD iterations and at the end. The main
+            metric of the first one decides which model is the best.
         options: what else there is to say.
         world: the processes, which all call this together.
 
@@ -271,9 +276,12 @@ def _losses(
                 generator=torch.Generator().manual_seed(drawn),
             )
     except ZooError as error:
-        ids = [sample.image_id for sample in samples]
-        raise TrainingError(f"iteration {iteration}, pictures {ids}: {error}") from error
+        raise TrainingError(f"iteration {iteration}, pictures {_names(samples)}: {error}") from error
     return losses
+
+
+def _names(samples: list[Sample]) -> list[str]:
+    return [f"{sample.image_id} ({sample.file})" for sample in samples]  # ids repeat between data sets
 
 
 def _mean_losses(
@@ -291,11 +299,11 @@ def _mean_losses(
     named = dict(zip(losses, means, strict=True))
     if all(map(math.isfinite, means)):
         return {"loss": sum(means), **named}
-    ids = run.world.gather([sample.image_id for sample in samples])
+    pictures = run.world.broadcast(run.world.gather(_names(samples)))
     raise TrainingError(
         f"iteration {run.state.progress.iteration}: the losses are not finite: "
         + ", ".join(f"{name} {value:g}" for name, value in named.items())
-        + f"; pictures of each process: {run.world.broadcast(ids)}. Nothing was saved after this. Go on from "
+        + f"; pictures of each process: {pictures}. Nothing was saved after this. Go on from "
         "an earlier checkpoint with a lower SOLVER.BASE_LR, more SOLVER.WARMUP_ITERS or clipped gradients"
     )
 
@@ -306,8 +314,8 @@ def _measure(run: _Run, stop: _Stop, recorder: Recorder | None) -> None:
     _refuse_broken(run)
     if run.config.test.precise_bn.enabled:
         _measure_norms(run)
-    if run.validation is not None:
-        metrics = evaluate(shown, run.validation, run.world, stopped=stop.is_received)
+    if run.validation:
+        metrics = evaluate_all(shown, run.validation, run.world, stopped=stop.is_received)
         if metrics is None:
             stop.agreed = True
             return

@@ -179,6 +179,20 @@ def test_samples_at_the_border_fade_to_zero(shift):
     assert torch.allclose(last_column, torch.full_like(last_column, 8 * max(0.0, 1 - max(0.0, shift))))
 
 
+def test_a_deformable_convolution_under_autocast_computes_in_its_weights_type():
+    """torchvision's operator knows nothing of autocast on the CPU, and no 16-bit type there."""
+    layer = randomise(DeformConv2d(4, 6, groups=2)).float()
+    x, offset, mask = noise(2, 4, 7, 9), noise(2, 18, 7, 9), noise(2, 9, 7, 9).sigmoid()
+    given = [part.bfloat16().requires_grad_() for part in (x, offset, mask)]
+    expected = layer(*(part.detach().float() for part in given))
+    with torch.autocast("cpu", torch.bfloat16):
+        got = layer(*given)
+    got.float().sum().backward()
+    assert got.dtype == torch.bfloat16
+    assert torch.equal(got, expected.bfloat16())
+    assert all(part.grad is not None and part.grad.isfinite().all() for part in given)
+
+
 def test_without_shift_a_deformable_convolution_is_a_convolution_and_its_norm_comes_last():
     layer = randomise(DeformConv2d(4, 6, groups=2, norm="BN"))
     x = noise(1, 4, 5, 5)

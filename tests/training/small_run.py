@@ -78,9 +78,12 @@ NOT_RANDOM = {
 }
 
 
-def write_pictures(folder: Path, count: int = 4) -> None:
-    """Write `count` pictures with two rectangles each, `annotations.json` and panoptic annotations."""
-    rng = np.random.default_rng(0)
+def write_pictures(folder: Path, count: int = 4, seed: int = 0) -> None:
+    """Write `count` pictures with two rectangles each, `annotations.json` and panoptic annotations.
+
+    Ids count from 1 whatever the seed.
+    """
+    rng = np.random.default_rng(seed)
     height, width = SIZE
     (folder / "segments").mkdir(parents=True)
     images, annotations, panoptic = [], [], []
@@ -143,5 +146,5 @@ def run(
     data = small_data(folder, config)
     model = small_model(config, data)
     output.mkdir(parents=True, exist_ok=True)
-    validation = small_validation(folder, model) if validate else None
+    validation = {"val": small_validation(folder, model)} if validate else {}
     return model, train(model, data, validation, Options(output, **options), World())

@@ -17,7 +17,7 @@ from resnest_zoo.distributed import World
 from resnest_zoo.errors import DataError, ImageError, ZooError
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.structures import Instances, PanopticResult, Segment
-from resnest_zoo.training.evaluation import evaluate, read_validation_set
+from resnest_zoo.training.evaluation import evaluate, evaluate_all, read_validation_set
 from tests.training.small_run import (
     MASKS,
     PANOPTIC,
@@ -104,6 +104,32 @@ def test_a_model_that_finds_nothing_scores_zero_and_keeps_its_mode(folder: Path,
     assert found is not None
     assert (found["bbox/AP"], found["segm/AP50"]) == (0, 0)
     assert model.training is training
+
+
+def test_several_sets_are_measured_apart_though_their_ids_are_the_same(folder: Path, tmp_path: Path) -> None:
+    """Each metric then bears its set's name, as with detectron2; the first set's main one comes first."""
+    write_pictures(tmp_path / "other", seed=1)
+    model = model_of(folder, PANOPTIC)
+    sets = {name: small_validation(tmp_path / path, model) for name, path in (("b", "set"), ("a", "other"))}
+    right, shifted = truth_of(folder, model), truth_of(tmp_path / "other", model, 3.0)
+    own = {picture.sum().item() for picture in map(read_picture, sorted(folder.glob("*.png")))}
+
+    def detect(image: Tensor) -> Instances:
+        return (right if image.sum().item() in own else shifted)(image)
+
+    alone = {name: evaluate(model, data, World(), detect=detect) for name, data in sets.items()}
+    found = evaluate_all(model, sets, World(), detect=detect)
+    assert found == {f"{name}/{k}": v for name, part in alone.items() for k, v in (part or {}).items()}
+    assert next(iter(found)) == "b/panoptic_seg/PQ"
+    assert (found["b/panoptic_seg/PQ"], found["b/bbox/AP"]) == pytest.approx((100, 100))
+    assert 0 < (found["a/bbox/AP"] or 0) < 60
+
+
+def test_one_set_alone_needs_no_name(folder: Path) -> None:
+    model = model_of(folder)
+    data = small_validation(folder, model)
+    assert evaluate_all(model, {"a": data}, World()) == evaluate(model, data, World())
+    assert evaluate_all(model, {"a": data, "b": data}, World(), stopped=lambda: True) is None
 
 
 def test_an_evaluation_is_given_up_when_asked(folder: Path) -> None:

@@ -88,6 +88,20 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
         assert len(picture.convert("RGB").getcolors(10**6) or ()) > 10
 
 
+def test_metrics_of_several_sets_are_drawn_too(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from PIL import Image
+
+    heights = []
+    for row in ({}, {"bbox/AP": 1.0}, {"a/bbox/AP": 1.0, "b/bbox/AP": 2.0}):
+        lines = [{"iteration": 1, "loss": 1.0, "lr": 0.1}, {"iteration": 1, **row}]
+        (tmp_path / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        draw_curves(tmp_path, tmp_path / "curves.png")
+        with Image.open(tmp_path / "curves.png") as picture:
+            heights.append(picture.height)
+    assert heights[0] < heights[1] == heights[2]
+
+
 def test_curves_need_records_and_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="no run is recorded there"):
         draw_curves(tmp_path, tmp_path / "curves.png")

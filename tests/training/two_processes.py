@@ -25,7 +25,8 @@ def main(folder: Path, output: Path) -> None:
     model = small_model(config, data).double()
     output.mkdir(parents=True, exist_ok=True)
     with join() as world:
-        outcome = train(model, data, small_validation(folder, model), Options(output, log_period=1), world)
+        validation = {"val": small_validation(folder, model)}
+        outcome = train(model, data, validation, Options(output, log_period=1), world)
         if world.is_main:
             (output / "outcome.json").write_text(json.dumps([outcome.iteration, outcome.metrics]))
 
