@@ -233,7 +233,7 @@ def test_train_net_trains_and_evaluates_own_data(
     given = ["--config-file", str(small_yaml), *validation(data), "--eval-only"]
     assert script.main([*given, "MODEL.WEIGHTS", str(output / "best.safetensors")]) == 0
     out = capsys.readouterr().out
-    assert f"bbox/AP            {written['bbox/AP']:.3f}" in out
+    assert f"bbox/AP        {written['bbox/AP']:6.2f}" in out
 
 
 def test_train_net_reads_detectron2s_data_sets_by_name(
@@ -275,7 +275,7 @@ def test_train_net_takes_several_sets_and_measures_each(
     out = capsys.readouterr().out
     assert out.index(first[:-1]) < out.index(second[:-1])
     for start in (first, second):
-        assert f"bbox/AP            {measured[f'{start}bbox/AP']:.3f}" in out
+        assert f"bbox/AP        {measured[f'{start}bbox/AP']:6.2f}" in out
 
 
 def test_train_net_reads_every_test_set_before_it_measures_the_first(

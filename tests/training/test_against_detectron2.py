@@ -113,7 +113,7 @@ def detectron2_batch(samples: list[Sample]) -> list[dict[str, Any]]:
     from detectron2.structures import Boxes, Instances, PolygonMasks
 
     batch = []
-    for image, targets, _ in samples:
+    for image, targets, *_ in samples:
         fields = {"gt_boxes": Boxes(targets.boxes), "gt_classes": targets.classes}
         if targets.masks is not None:
             polygons = [[np.array(polygon) for polygon in instance] for instance in targets.masks]
