@@ -52,8 +52,8 @@ class SemSegFPNHead(nn.Module):
         Source: detectron2, `SemSegFPNHead.losses`.
         """
         coarse = at_least_float32(self._coarse_logits(features))
-        # The logits of one picture of 12 MP, 54 classes each, take 2.6 GB. So they are made for one picture at
-        # a time and give way to the gradient of its coarse logits before the next one's turn.
+        # The logits of one picture of 12 MP, 54 classes each, take 2.6 GB. So they are made for one picture
+        # at a time and give way to the gradient of its coarse logits before the next one's turn.
         total, gradients = coarse.new_zeros(()), []
         for picture, target in zip(coarse.split(1), classes.split(1), strict=True):
             own = picture.detach().requires_grad_(coarse.requires_grad)
