@@ -55,7 +55,9 @@ class Row:
         if self.theirs is None:
             cells.append(f"{'':>15}{'≤ ' + _seconds(self.floor):>10}")
         else:
-            cells.append(f"{statistics.median(self.ratios):7.2f} {self.low:7.2f}{'≥ ' + f'{self.floor:.2f}':>10}")
+            cells.append(
+                f"{statistics.median(self.ratios):7.2f} {self.low:7.2f}{'≥ ' + f'{self.floor:.2f}':>10}"
+            )
         return "  ".join([*cells, "met" if self.passed else "MISSED"])
 
 

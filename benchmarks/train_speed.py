@@ -6,13 +6,14 @@
 
 Both sides train the same weights on the same drawn pictures, each in a process of its own (`train_side`), and
 take turns of a few iterations: `training.trainer.train` here, `SimpleTrainer` with its schedule there. An
-iteration is all that happens from one batch to the next: forward, backward, clipping, the step, the losses as
-numbers. Reading pictures is left out on both sides. On the CPU with one thread the seconds are CPU time, which
-neighbours disturb least, else the clock's. Memory is the most that the process needed: on the CPU beyond what
-it held before it had a model, on a GPU what PyTorch allocated.
+iteration is all that happens from one batch to the next: forward, backward, clipping, the step, the losses
+as numbers. Reading pictures is left out on both sides. On the CPU with one thread the seconds are CPU time,
+which neighbours disturb least, else the clock's. Memory is the most that the process needed: on the CPU
+beyond what it held before it had a model, on a GPU what PyTorch allocated.
 
-Where detectron2 cannot train a model, our side stands alone. ResNeSt needs the fork that the models come from
-(github.com/chongruo/detectron2-ResNeSt), or its `resnet.py`, `splat.py` and config keys in a newer detectron2.
+Where detectron2 cannot train a model, our side stands alone. ResNeSt needs the fork that the models come
+from (github.com/chongruo/detectron2-ResNeSt), or its `resnet.py`, `splat.py` and config keys in a newer
+detectron2.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Side:
         words = [side, model, "--weights", str(weights), "--device", args.device]
         words += ["--threads", str(args.threads), "--size", *map(str, args.size), "--opts", *args.opts]
         self.side = side
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed on exit
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.train_side", *words],
             stdin=subprocess.PIPE,
@@ -55,7 +56,11 @@ class Side:
         )
 
     def __enter__(self) -> Side:
-        self.hear()
+        try:
+            self.hear()
+        except ZooError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -70,8 +75,8 @@ class Side:
                 return dict(json.loads(line[1:]))
         self.process.wait()
         self.errors.seek(0)
-        lines = self.errors.read().split("\n")
-        raise ZooError(f"{self.side}: {next((x for x in reversed(lines) if x.strip()), 'no answer')}")
+        lines = self.errors.read().strip().splitlines()
+        raise ZooError(f"{self.side}: {lines[-1] if lines else 'ended without a word'}")
 
     def run(self, iterations: int) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -145,7 +150,9 @@ def main() -> int:
     parser.add_argument("patterns", nargs="*", default=_DEFAULT, help=f"default {', '.join(_DEFAULT)}")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU; default 1")
-    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"), help="of pictures")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"), help="of pictures"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side; default 5")
     parser.add_argument("--iterations", type=int, default=2, help="of a turn; default 2")
     parser.add_argument("--opts", nargs="*", default=[], metavar="KEY VALUE", help="config overrides")
@@ -158,7 +165,10 @@ def main() -> int:
     names = dict.fromkeys(name for pattern in args.patterns for name in list_models(pattern))
     found = []
     for name in names:
-        found.append(measure(name, args))
+        try:
+            found.append(measure(name, args))
+        except ZooError as error:
+            parser.error(f"{name}: {error}")
         if not args.json:
             print("  ".join(found[-1].cells()), file=sys.stderr, flush=True)
     if args.json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from resnest_zoo.models.layers import (
@@ -107,6 +108,19 @@ def test_freezing_a_norm_itself_returns_the_frozen_one():
     frozen = freeze(norm)
     assert isinstance(frozen, FrozenBatchNorm2d)
     assert torch.allclose(frozen(x), norm(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("learning", [False, True])
+def test_frozen_norm_equals_torchvisions_with_its_gradient(learning):
+    norm, theirs = randomise(FrozenBatchNorm2d(5)), torchvision.ops.FrozenBatchNorm2d(5).double()
+    theirs.load_state_dict(norm.state_dict())
+    x, other = noise(2, 5, 7, 3), noise(2, 5, 7, 3)
+    out, expected = norm(x.requires_grad_(learning)), theirs(other.requires_grad_(learning))
+    torch.testing.assert_close(out, expected)
+    if learning:
+        (out**2).sum().backward()
+        (expected**2).sum().backward()
+        torch.testing.assert_close(x.grad, other.grad)
 
 
 def test_only_norms_called_syncbn_become_synchronous():
