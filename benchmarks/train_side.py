@@ -60,7 +60,8 @@ def draw_samples(size: tuple[int, int], count: int) -> list[Sample]:
         semantic = torch.from_numpy((rows // 32 * 7 + columns // 32 * 3 + index) % _STUFF)
         polygons = [[points.ravel().tolist()] for points in outlines]
         targets = Targets(torch.from_numpy(boxes).float(), classes, polygons, semantic)
-        samples.append(Sample(torch.from_numpy(image(height, width, index)), targets, index, Path(f"{index}.png")))
+        picture = torch.from_numpy(image(height, width, index))
+        samples.append(Sample(picture, targets, index, Path(f"{index}.png")))
     return samples
 
 
