@@ -32,7 +32,8 @@ def propose_schedule(
 
     The learning rate follows the batch size in proportion (Goyal et al., "ImageNet in 1 hour", 2017). Without
     `iterations`, each picture is seen 24 times, but a run has at least 500 iterations and shows no more
-    pictures than the config's own.
+    pictures than the config's own. It is evaluated and saved ten times, or less often where measuring batch
+    norms precisely would take more batches than are trained in between.
 
     Args:
         config: whose SOLVER was made for its IMS_PER_BATCH.
@@ -47,16 +48,19 @@ def propose_schedule(
     longest = max(solver.max_iter * solver.ims_per_batch // batch, 1)
     total = iterations or min(max(math.ceil(_EPOCHS * num_pictures / batch), _MIN_ITERATIONS), longest)
     steps = sorted({round(step * total / solver.max_iter) for step in solver.steps})
+    # More batches than one of each picture would measure nothing new.
+    measured = min(config.test.precise_bn.num_iter, math.ceil(num_pictures / batch))
+    between = max(total // _EVALUATIONS, measured if config.test.precise_bn.enabled else 1)
+    period = min(between, total)
     return {
         "SOLVER.IMS_PER_BATCH": batch,
         "SOLVER.BASE_LR": solver.base_lr * batch / solver.ims_per_batch if base_lr is None else base_lr,
         "SOLVER.MAX_ITER": total,
         "SOLVER.STEPS": [step for step in steps if 0 < step < total],
         "SOLVER.WARMUP_ITERS": min(solver.warmup_iters, int(total * _WARMUP_FRACTION)),
-        "SOLVER.CHECKPOINT_PERIOD": max(total // _EVALUATIONS, 1),
-        "TEST.EVAL_PERIOD": max(total // _EVALUATIONS, 1),
-        # More batches than one of each picture would measure nothing new.
-        "TEST.PRECISE_BN.NUM_ITER": min(config.test.precise_bn.num_iter, math.ceil(num_pictures / batch)),
+        "SOLVER.CHECKPOINT_PERIOD": period,
+        "TEST.EVAL_PERIOD": period,
+        "TEST.PRECISE_BN.NUM_ITER": measured,
     }
 
 

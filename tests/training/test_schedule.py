@@ -35,6 +35,18 @@ def test_what_the_user_has_decided_stays() -> None:
 
 
 @pytest.mark.parametrize(
+    ("iterations", "precise_bn", "period"), [(30, True, 30), (300, True, 103), (300, False, 30), (3, False, 1)]
+)
+def test_norms_are_never_measured_on_more_batches_than_were_trained_in_between(
+    iterations: int, precise_bn: bool, period: int
+) -> None:
+    given = config().override({"TEST.PRECISE_BN.ENABLED": precise_bn})
+    found = propose_schedule(given, 205, 1, iterations=iterations)
+    assert found["TEST.EVAL_PERIOD"] == found["SOLVER.CHECKPOINT_PERIOD"] == period
+    assert found["TEST.PRECISE_BN.NUM_ITER"] == 103
+
+
+@pytest.mark.parametrize(
     ("pictures", "processes", "iterations"), [(3, 1, 500), (118_000, 8, 90_000), (118_000, 1, 720_000)]
 )
 def test_no_run_is_too_short_or_longer_than_the_published_one(
