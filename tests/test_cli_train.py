@@ -153,6 +153,18 @@ def test_the_plan_follows_the_arguments(
     assert "batch          4 pictures" in out
     assert "iterations     3, which is 3.0 times each picture" in out
     assert "learning rate  0.001, warm-up 0, lower from (2,)" in out
+    assert "evaluation     every 1 iterations and at the end" in out
+
+
+def test_the_plan_tells_a_cosine_and_a_single_evaluation(
+    data: Path, tmp_path: Path, small_yaml: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = ["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "TEST.EVAL_PERIOD", "0"]
+    start = ["--model", str(small_yaml), "--from-scratch", "--iterations", "1", "--lr", "0.5"]
+    assert main(arguments(data, tmp_path / "out", *start, *keys, *QUIET)) == 0
+    out = capsys.readouterr().out
+    assert "learning rate  0.5, warm-up 0, along a cosine to 0\n" in out
+    assert "evaluation     at the end\n" in out
 
 
 @pytest.mark.parametrize(

@@ -212,8 +212,9 @@ def seed_everything(seed: int) -> None:
 def _print_plan(config: Config, data: Dataset, output: Path) -> None:
     solver = config.solver
     epochs = solver.max_iter * solver.ims_per_batch / len(data)
+    cosine = solver.lr_scheduler_name == "WarmupCosineLR"
+    falls = f"along a cosine to {solver.base_lr_end:g}" if cosine else f"lower from {solver.steps}"
     period = config.test.eval_period
-    falls = "then along a cosine" if "Cosine" in solver.lr_scheduler_name else f"lower from {solver.steps}"
     rows = {
         "pictures": f"{len(data):,}",
         "classes": f"{len(data.categories.things)}: {', '.join(data.categories.things[:8])}"
@@ -221,7 +222,7 @@ def _print_plan(config: Config, data: Dataset, output: Path) -> None:
         "batch": f"{solver.ims_per_batch} pictures",
         "iterations": f"{solver.max_iter:,}, which is {epochs:.1f} times each picture",
         "learning rate": f"{solver.base_lr:g}, warm-up {solver.warmup_iters}, {falls}",
-        "evaluation": f"every {period} iterations and at the end" if period else "at the end",
+        "evaluation": (f"every {period} iterations and " if period else "") + "at the end",
         "checkpoints": f"every {solver.checkpoint_period} iterations, in {output}",
     }
     for label, value in rows.items():

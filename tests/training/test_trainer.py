@@ -116,19 +116,6 @@ def test_the_losses_fall(tmp_path: Path) -> None:
     assert last["loss_cls"] < first["loss_cls"] / 2
 
 
-@pytest.mark.slow
-def test_two_pictures_are_learnt_by_heart(tmp_path: Path) -> None:
-    """Every part of a panoptic model: boxes, masks, stuff."""
-    write_pictures(tmp_path / "two", 2)
-    schedule = {"SOLVER.MAX_ITER": 600, "SOLVER.STEPS": (400, 520), "SOLVER.WARMUP_ITERS": 20}
-    config = small_config({**PANOPTIC, **schedule, "SOLVER.BASE_LR": 0.1, "INPUT.RANDOM_FLIP": "none"})
-    _, outcome = run(tmp_path / "two", tmp_path, config, validate=True, log_period=50)
-    assert outcome.metrics is not None
-    assert min(outcome.metrics[k] or 0 for k in ("panoptic_seg/PQ", "bbox/AP", "segm/AP")) > 85
-    first, *_, last = (row for row in rows(tmp_path) if "loss" in row)
-    assert last["loss"] < 0.15 < first["loss"] / 10
-
-
 def test_what_is_written_and_when(pictures: Path, tmp_path: Path) -> None:
     config = small_config({"SOLVER.CHECKPOINT_PERIOD": 4})
     model, outcome = run(pictures, tmp_path, config, log_period=2, started_from="mask_rcnn_resnest50")
