@@ -35,7 +35,8 @@ def test_what_the_user_has_decided_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("iterations", "precise_bn", "period"), [(30, True, 30), (300, True, 103), (300, False, 30), (3, False, 1)]
+    ("iterations", "precise_bn", "period"),
+    [(30, True, 30), (300, True, 103), (300, False, 30), (3, False, 1)],
 )
 def test_norms_are_never_measured_on_more_batches_than_were_trained_in_between(
     iterations: int, precise_bn: bool, period: int
