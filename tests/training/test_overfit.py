@@ -76,8 +76,8 @@ def test_two_pictures_are_learnt_by_heart(
     """Boxes, masks, stuff, and a loss near zero.
 
     `most_loss` bounds the mean of all losses together over the last 50 iterations, below twice what was
-    measured. It is larger for cascades: they add up three heads, and the weights of MODEL.ROI_BOX_CASCADE_HEAD
-    count a box's error three times as much in the last as in the first.
+    measured. It is larger for cascades: they add up three heads, of which the last counts a box's error with
+    three times the weights of the first, by MODEL.ROI_BOX_CASCADE_HEAD.
     """
     config = small_config({**WIDE_ENOUGH, **RECIPE, **architecture})
     folder = shapes.write(tmp_path, count=2, seed=SEED, split="two", size=SIZE, crowd_fraction=0)
@@ -92,7 +92,7 @@ def test_two_pictures_are_learnt_by_heart(
     )
     torch.manual_seed(0)
     model = build_model(config, data.categories)
-    validation = read_validation_set(files / "instances_two.json", images, model, panoptic)
+    validation = {"two": read_validation_set(files / "instances_two.json", images, model, panoptic)}
     outcome = train(model, data, validation, Options(tmp_path, log_period=50), World())
 
     measured = outcome.metrics
