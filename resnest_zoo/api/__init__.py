@@ -205,7 +205,8 @@ def _checkpoint_path(
         if origin.text:
             return Path(origin.source)
         raise ConfigError(
-            f"{origin.source}: a config file has no checkpoint; pass weights= or pretrained=False"
+            f"{origin.source}: a config file has no checkpoint; pass weights= (--weights), or "
+            "pretrained=False (train: --from-scratch) for random ones"
         )
     if isinstance(weights, str) and "://" in weights:
         return hub.fetch(hub.Artifact.from_url(weights), progress=progress)

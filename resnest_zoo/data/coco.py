@@ -66,7 +66,7 @@ def read_dataset(
     source = Path(annotations)
     data = _read_json(source, ("images", "annotations", "categories"))
     if masks:
-        _require_masks(source, data["annotations"])
+        _require_masks(source, data["annotations"], boxes_would_do=panoptic is None)
     semantic = None if panoptic is None else _read_json(panoptic.annotations, ("annotations", "categories"))
     named = _categories_of(data["categories"], None if semantic is None else semantic["categories"])
     categories = categories or named
@@ -90,12 +90,13 @@ def read_dataset(
     return dataset
 
 
-def _require_masks(source: Path, annotations: list[_Row]) -> None:
+def _require_masks(source: Path, annotations: list[_Row], *, boxes_would_do: bool) -> None:
     """Boxes alone are not as many mistakes, but the wrong data for the model."""
     if annotations and not any(row.get("segmentation") for row in annotations):
+        advice = "; to learn boxes alone set MODEL.MASK_ON False" if boxes_would_do else ""
         raise DataError(
             f"{source}: expected annotations with a segmentation, which masks are learnt from, got "
-            f"{len(annotations)} without; to learn boxes alone set MODEL.MASK_ON False"
+            f"{len(annotations)} without{advice}"
         )
 
 
