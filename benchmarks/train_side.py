@@ -127,7 +127,7 @@ def train_ours(args: argparse.Namespace) -> None:
     data: Any = None  # what would read it is replaced
     loader = patch.object(trainer, "build_training_loader", lambda *_, **__: watch.batches(batches))
     with tempfile.TemporaryDirectory() as folder, loader:
-        trainer.train(model.to(args.device), data, None, trainer.Options(Path(folder)), World())
+        trainer.train(model.to(args.device), data, {}, trainer.Options(Path(folder)), World())
 
 
 def train_theirs(args: argparse.Namespace) -> None:

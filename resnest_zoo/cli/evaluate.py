@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resnest_zoo.cli.common import print_metrics, show_warnings
+from resnest_zoo.cli.train import default_device, panoptic_files
 
 
 def add_command(commands: Any) -> None:
@@ -41,19 +42,15 @@ def add_command(commands: Any) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    import torch
-
     from resnest_zoo.api import get
-    from resnest_zoo.data.panoptic import PanopticFiles
     from resnest_zoo.distributed import join
     from resnest_zoo.training.evaluation import evaluate, read_validation_set
 
     show_warnings()
     with join() as world:
-        device = world.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = world.device(args.device or default_device())
         model = get(args.model, weights=args.weights, device=device, overrides=args.overrides)
-        panoptic = None if args.panoptic is None else PanopticFiles(*args.panoptic)
-        data = read_validation_set(args.json, args.images, model, panoptic)
+        data = read_validation_set(args.json, args.images, model, panoptic_files(args.panoptic))
         metrics = evaluate(model, data, world)
         if world.is_main and metrics is not None:
             print_metrics(f"{args.json}: {len(data.pictures):,} pictures", metrics)

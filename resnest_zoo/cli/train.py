@@ -133,7 +133,7 @@ def _train_in(args: argparse.Namespace, world: World) -> int:
 
     config = find_config(args.model, args.overrides)
     options = make_options(args, config, args.output, args.weights or args.model)
-    panoptic = _panoptic_files(args.train_panoptic)
+    panoptic = panoptic_files(args.train_panoptic)
     data = read_training_set(args.train_json, args.train_images, panoptic, config, args.skip_bad)
     schedule = propose_schedule(
         find_config(args.model),
@@ -159,7 +159,7 @@ def _train_in(args: argparse.Namespace, world: World) -> int:
     if world.is_main:
         _print_plan(model.config, data, args.output)
     if args.val_json is not None:
-        panoptic = _panoptic_files(args.val_panoptic)
+        panoptic = panoptic_files(args.val_panoptic)
         validation["val"] = read_validation_set(args.val_json, args.val_images, model, panoptic)
     args.output.mkdir(parents=True, exist_ok=True)
     return exit_code(train(model, data, validation, options, world))
@@ -188,7 +188,8 @@ def read_training_set(
         raise DataError(str(error).replace("skip_bad=True", "--skip-bad")) from error
 
 
-def _panoptic_files(paths: list[Path] | None) -> PanopticFiles | None:
+def panoptic_files(paths: list[Path] | None) -> PanopticFiles | None:
+    """The panoptic annotations that a JSON file and a folder are, if they were given."""
     from resnest_zoo.data.panoptic import PanopticFiles
 
     return None if paths is None else PanopticFiles(*paths)
