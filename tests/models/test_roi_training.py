@@ -233,7 +233,8 @@ def test_features_learn_from_the_mean_of_the_stages_and_heads_from_their_own_los
     assert all(torch.equal(own[name], plain_own[name]) for name in own)
     assert any(grad.any() for grad in features.values())
     for name, grad in features.items():
-        assert torch.allclose(3 * grad, plain_features[name], rtol=1e-12, atol=0)
+        plain = plain_features[name]  # sums in another order: near zero, rounding is relative to the terms
+        assert torch.allclose(3 * grad, plain, rtol=1e-12, atol=1e-12 * float(plain.abs().max()))
 
 
 def test_no_gradient_flows_through_the_boxes_between_stages():
