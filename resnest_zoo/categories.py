@@ -6,13 +6,12 @@ classes through this one record, so it stands beside `config`, below all of them
 
 from __future__ import annotations
 
-import reprlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resnest_zoo.errors import ConfigError
+from resnest_zoo.errors import ConfigError, shown
 
 
 @dataclass(frozen=True)
@@ -67,14 +66,14 @@ def _tuple_of(kind: type, values: object, what: str) -> tuple[Any, ...]:
     # A bare text would pass as a sequence of its letters, and True as the id 1.
     items = tuple(values) if isinstance(values, (list, tuple)) else (None,)
     if not all(isinstance(item, kind) and not isinstance(item, bool) for item in items):
-        raise ConfigError(f"categories: expected a list of {what}, got {reprlib.repr(values)}")
+        raise ConfigError(f"categories: expected a list of {what}, got {shown(values)}")
     return items
 
 
 def _refuse_repeated(values: Sequence[object], what: str) -> None:
     repeated = [value for value, count in Counter(values).items() if count > 1]
     if repeated:
-        raise ConfigError(f"categories: repeated {what} {repeated}")
+        raise ConfigError(f"categories: repeated {what} {shown(repeated)}")
 
 
 def _parse(text: str) -> tuple[tuple[str, ...], tuple[int, ...]]:

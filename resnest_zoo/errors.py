@@ -14,11 +14,17 @@
 
 Each is also the built-in exception named beside it, so `except ValueError` keeps working in code
 that does not know this package.
+
+What a user wrote is quoted in messages by `shown` and `some` alone: a value of a file may be megabytes long,
+or one of which Python refuses to write the digits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
+
+_LONGEST = 200  # letters of one quoted value
 
 
 class ZooError(Exception):
@@ -71,3 +77,32 @@ class ShapeError(ZooError, ValueError):
 
 class TrainingError(ZooError, RuntimeError):
     """Training cannot go on. The message names the iteration, the losses and the pictures."""
+
+
+class _Outline(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 100
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write a number of some 4300 digits or more.
+        return super().repr_int(x, level) if x.bit_length() < 1000 else f"<a number of {x.bit_length()} bits>"
+
+
+_OUTLINE = _Outline()
+
+
+def shown(value: object) -> str:
+    """A value that a user wrote, for a message: as Python writes it, on one line, the middle left out."""
+    return cut(_OUTLINE.repr(value))
+
+
+def cut(text: str, longest: int = _LONGEST) -> str:
+    """A text for a message, of `longest` letters at most."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def some(values: Iterable[object], count: int = 5) -> str:
+    """The first few of many values, as text, for a message."""
+    texts = [cut(value, 100) if isinstance(value, str) else shown(value) for value in values]
+    return ", ".join(texts[:count]) + (f" and {len(texts) - count} more" if len(texts) > count else "")

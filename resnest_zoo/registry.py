@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 
-from resnest_zoo.errors import RegistryError, UnknownModelError
+from resnest_zoo.errors import RegistryError, UnknownModelError, shown
 from resnest_zoo.hub import Artifact
 from resnest_zoo.zoo.entry import TASKS, Entry, Reported, Task, suggest
 from resnest_zoo.zoo.published import published_entries
@@ -59,7 +59,7 @@ def list_models(pattern: str = "*", *, task: str | None = None, backbones: bool 
     from fnmatch import fnmatchcase
 
     if task is not None and task not in TASKS:
-        raise RegistryError(f"unknown task {task!r}.{suggest(task, TASKS)}")
+        raise RegistryError(f"unknown task {shown(task)}.{suggest(task, TASKS)}")
     _read_environment()
     return [
         entry.name
@@ -80,7 +80,7 @@ def info(name: str | Path) -> Entry:
         RegistryError: a zoo file of `RESNEST_ZOO_FILE` is wrong.
     """
     if not isinstance(name, (str, Path)):
-        raise UnknownModelError(f"a model's name is text or a path, got {name!r}")
+        raise UnknownModelError(f"a model's name is text or a path, got {shown(name)}")
     name = name.as_posix() if isinstance(name, Path) else name
     _read_environment()
     known = _NAMES.get(_normalise(name))
@@ -91,7 +91,7 @@ def info(name: str | Path) -> Entry:
             return entry
     last = _normalise(name).rsplit("/", 1)[-1]
     raise UnknownModelError(
-        f"No model is called {name!r}.{suggest(last, _NAMES, _NAMES)} `resnest-zoo list` shows all."
+        f"No model is called {shown(name)}.{suggest(last, _NAMES, _NAMES)} `resnest-zoo list` shows all."
     )
 
 
@@ -149,7 +149,7 @@ def _add(entries: Iterable[Entry], without: str | None = None) -> None:
         for name in (entry.name, *entry.aliases):
             owner = names_now.setdefault(_normalise(name), entry.name)
             if owner != entry.name:
-                raise RegistryError(f"{entry.name}: the name {name!r} is taken by the entry {owner!r}")
+                raise RegistryError(f"{entry.name}: the name {shown(name)} is taken by the entry {owner!r}")
         for other in entries_now.values():
             if _meet_in_cache(entry.artifact, other.artifact):
                 raise RegistryError(

@@ -27,7 +27,7 @@ from benchmarks.verify.live import Watcher, watch
 from benchmarks.verify.outcome import LEVELS, Finding, ModelOutcome, Status, exit_code, junit, report_lines
 from benchmarks.verify.results import record
 from resnest_zoo.distributed import World, join
-from resnest_zoo.errors import ConfigError, RegistryError, UnknownModelError, ZooError
+from resnest_zoo.errors import ConfigError, RegistryError, UnknownModelError, ZooError, shown
 from resnest_zoo.hub.staging import staged
 from resnest_zoo.registry import PUBLISHED, Entry, info, list_models
 
@@ -120,7 +120,7 @@ def _not_negative(text: str) -> int:
 
 def _whole(text: str, least: int) -> int:
     if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got {shown(text)}")
     return int(text)
 
 

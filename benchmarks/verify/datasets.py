@@ -24,7 +24,7 @@ from typing import Any
 from filelock import FileLock
 
 from resnest_zoo.data import shapes
-from resnest_zoo.errors import ZooError
+from resnest_zoo.errors import ZooError, shown, some
 from resnest_zoo.structures import SizeHW
 
 _HOST = "http://images.cocodataset.org"
@@ -129,7 +129,7 @@ def find_shapes(folder: Path, split: str) -> DataSet:
         DataError: the folder cannot be written.
     """
     if split not in shapes.SPLITS:
-        raise DataMissingError(f"shapes has the splits {', '.join(shapes.SPLITS)}, not {split!r}")
+        raise DataMissingError(f"shapes has the splits {', '.join(shapes.SPLITS)}, not {shown(split)}")
     seed, count = shapes.SPLITS[split]
     root = folder / f"shapes-{shapes.VERSION}"
     instances = root / "annotations" / f"instances_{split}.json"
@@ -239,9 +239,8 @@ def _column(rows: list[Any], key: str, source: Path, name: str) -> list[Any]:
 def _refuse_absent(folder: Path, files: list[Path], what: str) -> None:
     absent = [file.name for file in files if not file.exists()]
     if absent:
-        shown = ", ".join(absent[:3])
         raise DataMissingError(
-            f"{folder}: {len(absent):,} of {len(files):,} {what} are missing, such as {shown}"
+            f"{folder}: {len(absent):,} of {len(files):,} {what} are missing, such as {some(absent[:3])}"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -16,7 +15,7 @@ from resnest_zoo.api.origin import NUM_THINGS, Origin, class_counts, find_origin
 from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import load_checkpoint, read_safetensors_metadata, write_safetensors
 from resnest_zoo.config import Config, load_config
-from resnest_zoo.errors import CheckpointError, ConfigError, IntegrityError, UnknownModelError
+from resnest_zoo.errors import CheckpointError, ConfigError, IntegrityError, UnknownModelError, shown
 from resnest_zoo.inference.predictor import PicturePredictor, check_score_threshold
 from resnest_zoo.models import GeneralizedRCNN, build_model
 from resnest_zoo.registry import Entry, info, list_models
@@ -133,7 +132,7 @@ def _by_key(overrides: Sequence[str] | Mapping[str, object]) -> dict[str, object
     else:
         raise ConfigError(
             'overrides: expected ["KEY", "VALUE", …] or a mapping from keys to values, '
-            f"got {reprlib.repr(overrides)}"
+            f"got {shown(overrides)}"
         )
     for key, argument in _BY_ARGUMENT.items():
         if key in changes:
@@ -174,7 +173,7 @@ def _named(categories: Categories | Sequence[str]) -> Categories:
     if isinstance(categories, Categories):
         return categories
     if isinstance(categories, str):
-        raise ConfigError(f"categories: expected a list of names, got the text {categories!r}")
+        raise ConfigError(f"categories: expected a list of names, got the text {shown(categories)}")
     return Categories.named(tuple(categories))
 
 
@@ -224,7 +223,7 @@ def _device(device: torch.device | str | None) -> torch.device:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"device {str(device)!r} cannot be used here: {reason}") from error
+        raise ConfigError(f"device {shown(str(device))} cannot be used here: {reason}") from error
     return chosen
 
 

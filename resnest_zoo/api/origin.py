@@ -10,7 +10,7 @@ from pathlib import Path
 from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import read_model_metadata
 from resnest_zoo.config import Config, load_config, parse_config
-from resnest_zoo.errors import CheckpointError, UnknownModelError
+from resnest_zoo.errors import CheckpointError, UnknownModelError, shown
 from resnest_zoo.registry import Entry, info
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def find_origin(name: str | Path) -> Origin:
     if isinstance(name, Path):
         return _find_file(name.expanduser())
     if not isinstance(name, str):
-        raise UnknownModelError(f"expected the name of a model or a config file, got {name!r}")
+        raise UnknownModelError(f"expected the name of a model or a config file, got {shown(name)}")
     try:
         entry = info(name)
     except UnknownModelError:

@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Mapping
 
+from resnest_zoo.errors import shown
+
 
 def report(error: Exception | str) -> int:
     """Tell the user of a failure; returns 1, the exit code of one."""
@@ -41,5 +43,5 @@ def print_metrics(title: str, metrics: Mapping[str, float | None]) -> None:
 def positive(text: str) -> int:
     """A whole number above 0, as an argument."""
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {shown(text)}")
     return int(text)

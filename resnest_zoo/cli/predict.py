@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnest_zoo.cli.common import memory_problem, report, show_warnings
-from resnest_zoo.errors import ConfigError, ImageError, UnknownModelError
+from resnest_zoo.errors import ConfigError, ImageError, UnknownModelError, shown
 from resnest_zoo.hub.staging import staged
 from resnest_zoo.registry import info
 
@@ -67,7 +67,7 @@ def _fraction(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:  # NaN neither
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {shown(text)}")
     return value
 
 

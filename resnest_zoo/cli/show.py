@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from resnest_zoo import hub
-from resnest_zoo.errors import ZooError
+from resnest_zoo.errors import ZooError, shown
 from resnest_zoo.registry import TASKS, Entry, info, list_models
 
 
@@ -29,7 +29,7 @@ def add_commands(commands: Any) -> None:
 def _list(args: argparse.Namespace) -> int:
     entries = [info(name) for name in list_models(args.pattern, task=args.task, backbones=args.backbones)]
     if not entries:
-        raise ZooError(f"no model matches {args.pattern!r}; `resnest-zoo list` shows all")
+        raise ZooError(f"no model matches {shown(args.pattern)}; `resnest-zoo list` shows all")
     if args.json:
         print(json.dumps([_describe(entry) for entry in entries], indent=2))
         return 0
@@ -47,13 +47,13 @@ def _row(entry: Entry) -> tuple[str, ...]:
     rows = (row for row in entry.reported if (row.dataset, row.split) == ("COCO", "val2017") and not row.tta)
     reported = next(rows, None)
     numbers = (reported.box, reported.mask, reported.pq) if reported else (None, None, None)
-    shown = ("" if number is None else f"{number:.2f}" for number in numbers)
+    percents = ("" if number is None else f"{number:.2f}" for number in numbers)
     millions = f"{entry.parameters / 1e6:.0f} M" if entry.parameters else ""
     return (
         entry.name,
         entry.method or entry.task,
         entry.backbone,
-        *shown,
+        *percents,
         millions,
         _known_hash(entry),
     )

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from resnest_zoo import hub
 from resnest_zoo.cli.common import report, show_warnings
-from resnest_zoo.errors import ConfigError, IntegrityError, RegistryError, UnknownModelError, ZooError
+from resnest_zoo.errors import ConfigError, IntegrityError, RegistryError, UnknownModelError, ZooError, shown
 from resnest_zoo.registry import Entry, info, list_models
 
 Row = dict[str, Any]
@@ -85,7 +85,7 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {shown(text)}")
     return int(text)
 
 

@@ -11,7 +11,6 @@ import ast
 import difflib
 import logging
 import math
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from functools import cached_property
@@ -30,7 +29,7 @@ from typing import (
 
 import yaml
 
-from resnest_zoo.errors import ConfigError
+from resnest_zoo.errors import ConfigError, cut, shown
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -98,7 +97,7 @@ class KeySet:
                 flat.update(self.accept_tree(value, source, f"{key}."))
             else:
                 raise ConfigError(
-                    f"{source}: {key}: expected a section with keys below it, got {reprlib.repr(value)}"
+                    f"{source}: {key}: expected a section with keys below it, got {shown(value)}"
                 )
         return flat
 
@@ -108,7 +107,7 @@ class KeySet:
         if not isinstance(opts, Mapping):
             if not isinstance(opts, (list, tuple)) or len(opts) % 2:
                 raise ConfigError(
-                    f"{source}: expected pairs KEY VALUE in a list, or a mapping, got {reprlib.repr(opts)}"
+                    f"{source}: expected pairs KEY VALUE in a list, or a mapping, got {shown(opts)}"
                 )
             opts = dict(zip(opts[::2], opts[1::2], strict=True))
         flat: dict[str, Any] = {}
@@ -128,13 +127,13 @@ class KeySet:
             example = next(name for name in self.typed if name.startswith(f"{key}."))
             raise ConfigError(f"{source}: {key} is a section: name one of its keys, such as {example}")
         if hint is None:
-            raise ConfigError(f"{source}: unknown key {key}{self._nearest(key)}")
+            raise ConfigError(f"{source}: unknown key {cut(key)}{self._nearest(key)}")
         try:
             typed = convert(value, hint)
         except (TypeError, ValueError):
             only = "; this package builds no other variant" if key in self.fixed else ""
             raise ConfigError(
-                f"{source}: {key}: expected {describe(hint)}, got {reprlib.repr(value)}{only}"
+                f"{source}: {key}: expected {describe(hint)}, got {shown(value)}{only}"
             ) from None
         return {key: typed} if key in self.typed else {}
 

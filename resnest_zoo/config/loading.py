@@ -17,7 +17,7 @@ import yaml
 
 from resnest_zoo.config import keys
 from resnest_zoo.config.schema import KEYS, Config
-from resnest_zoo.errors import ConfigError
+from resnest_zoo.errors import ConfigError, shown
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def _load_chain(file: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     if base is not None:
         if not isinstance(base, str):
-            raise ConfigError(f"{file}: _BASE_: expected the path of one file, got {base!r}")
+            raise ConfigError(f"{file}: _BASE_: expected the path of one file, got {shown(base)}")
         base_file = file.parent / Path(base).expanduser()
         if not base_file.is_file():
             raise ConfigError(f"{file}: _BASE_: no such file: {base_file}")

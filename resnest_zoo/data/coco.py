@@ -23,7 +23,7 @@ from resnest_zoo.data.panoptic import (
 )
 from resnest_zoo.data.problems import Problem, Problems
 from resnest_zoo.data.segmentation import is_polygon, is_rle
-from resnest_zoo.errors import DataError
+from resnest_zoo.errors import DataError, shown
 from resnest_zoo.structures import SizeHW
 
 logger = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ def _categories_of(things: list[_Row], panoptic: list[_Row] | None) -> Categorie
 def _names_and_ids(rows: list[_Row]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     bad = [row for row in rows if type(row.get("id")) is not int or not isinstance(row.get("name"), str)]
     if bad:
-        raise DataError(f"categories need a whole number as 'id' and a text as 'name', got {bad[0]}")
+        raise DataError(f"categories need a whole number as 'id' and a text as 'name', got {shown(bad[0])}")
     rows = sorted(rows, key=lambda row: int(row["id"]))
     return tuple(row["name"] for row in rows), tuple(row["id"] for row in rows)
 
@@ -149,7 +149,9 @@ def _warn_of_names(source: Path, expected: Categories, found: Categories) -> Non
     """Classes in another order than the annotations' train without an error, and wrongly."""
     names = dict(zip(found.thing_ids, found.things, strict=True))
     pairs = zip(expected.thing_ids, expected.things, strict=True)
-    other = [f"{k} is {names[k]!r}, not {name!r}" for k, name in pairs if names.get(k, name) != name]
+    other = [
+        f"{k} is {shown(names[k])}, not {shown(name)}" for k, name in pairs if names.get(k, name) != name
+    ]
     if other:
         logger.warning("%s: category ids have other names there: %s", source, "; ".join(other[:10]))
 

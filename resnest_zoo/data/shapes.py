@@ -26,7 +26,7 @@ from PIL import Image
 
 from resnest_zoo.categories import SHAPES_PANOPTIC
 from resnest_zoo.data.shapes_drawing import STUFF, THINGS, Array, Drawing, compose
-from resnest_zoo.errors import ConfigError, DataError
+from resnest_zoo.errors import ConfigError, DataError, shown
 
 CATEGORIES = SHAPES_PANOPTIC
 SPLITS = {"train": (0, 4000), "val": (1, 500)}
@@ -171,7 +171,7 @@ def write(
     _check_whole("seed", seed)
     _check_options(size, crowd_fraction)
     if not re.fullmatch(r"\w[\w.-]*", split, re.ASCII) or split == "annotations":
-        raise ConfigError(f"split: expected a name such as 'val2017', got {split!r}")
+        raise ConfigError(f"split: expected a name such as 'val2017', got {shown(split)}")
     _refuse_existing(folder, split)
     options = {"size": size, "crowd_fraction": crowd_fraction}
     try:
@@ -188,16 +188,16 @@ def write(
 
 def _check_whole(name: str, value: int, least: int = 0) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ConfigError(f"{name}: expected a whole number from {least}, got {value!r}")
+        raise ConfigError(f"{name}: expected a whole number from {least}, got {shown(value)}")
 
 
 def _check_options(size: tuple[int, int] | None, crowd_fraction: float) -> None:
     low, high = _SIDE_LIMITS
     sides = (low, low) if size is None else size if isinstance(size, (tuple, list)) else ()
     if len(sides) != 2 or not all(isinstance(side, int) and low <= side <= high for side in sides):
-        raise ConfigError(f"size: expected (height, width) from {low} to {high} pixels, got {size!r}")
+        raise ConfigError(f"size: expected (height, width) from {low} to {high} pixels, got {shown(size)}")
     if not isinstance(crowd_fraction, (int, float)) or not 0 <= crowd_fraction <= 1:
-        raise ConfigError(f"crowd_fraction: expected a number from 0 to 1, got {crowd_fraction!r}")
+        raise ConfigError(f"crowd_fraction: expected a number from 0 to 1, got {shown(crowd_fraction)}")
 
 
 def _read_off(drawing: Drawing) -> Scene:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from resnest_zoo.errors import DataError
+from resnest_zoo.errors import DataError, shown
 
 Array = np.ndarray[Any, Any]
 ImageId = int | str
@@ -105,7 +104,7 @@ class DetectionTruth:
             if not (_are_polygons(mask) if isinstance(mask, list) else _is_rle(mask, sizes[image], list)):
                 raise DataError(
                     f"{self.source}: an annotation of image {self.image_ids[image]} has the segmentation "
-                    f"{reprlib.repr(mask)}; expected polygons of 3 points or more, or a run-length encoding "
+                    f"{shown(mask)}; expected polygons of 3 points or more, or a run-length encoding "
                     f"of size {sizes[image]}. Boxes can be evaluated without masks"
                 )
 
@@ -220,7 +219,7 @@ def _check_found_masks(masks: list[Any], images: Array, truth: DetectionTruth, w
     for index, (mask, image) in enumerate(zip(masks, images.tolist(), strict=True)):
         if not _is_rle(mask, sizes[image], str):
             raise DataError(
-                f"{where}: entry {index} has the segmentation {reprlib.repr(mask)}; expected a compressed "
+                f"{where}: entry {index} has the segmentation {shown(mask)}; expected a compressed "
                 f"run-length encoding of size {sizes[image]}, that of image {truth.image_ids[image]}"
             )
 
@@ -302,7 +301,7 @@ def _places(ids: list[Any], known: tuple[ImageId, ...], what: str, where: str, s
     places = _look_up(ids, known)
     unknown = np.flatnonzero(places < 0).tolist()
     if unknown:
-        names = list(dict.fromkeys(reprlib.repr(ids[index]) for index in unknown))
+        names = list(dict.fromkeys(shown(ids[index]) for index in unknown))
         raise DataError(
             f"{where}: {len(unknown)} of {len(ids)} entries are of {what} that {source} does not have: "
             f"{_some(names)}; are they of another data set?"
@@ -334,13 +333,13 @@ def _numbers(values: list[Any], shape: tuple[int, ...], what: str, where: str, f
 
 def _refuse_first(values: list[Any], is_wrong: Callable[[Any], bool], what: str, where: str) -> None:
     index = next((index for index, value in enumerate(values) if is_wrong(value)), 0)
-    raise DataError(f"{where}: entry {index} has {reprlib.repr(values[index])}; expected {what}")
+    raise DataError(f"{where}: entry {index} has {shown(values[index])}; expected {what}")
 
 
 def _outline(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"an object with {_some(list(value)) or 'nothing'}"
-    return f"a list of {len(value)}" if isinstance(value, list) else reprlib.repr(value)
+    return f"a list of {len(value)}" if isinstance(value, list) else shown(value)
 
 
 def _some(values: Sequence[Any]) -> str:

@@ -15,7 +15,6 @@ is given as in detectron2, evaluation/coco_evaluation.py, `_evaluate_predictions
 from __future__ import annotations
 
 import io
-import reprlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
@@ -27,7 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from resnest_zoo.errors import ConfigError, DataError
+from resnest_zoo.errors import ConfigError, DataError, shown
 from resnest_zoo.evaluation.coco_json import (
     DetectionRows,
     DetectionTruth,
@@ -281,7 +280,7 @@ def _choose(evaluator: str) -> Evaluator:
     if evaluator == "pycocotools":
         return "pycocotools"
     if evaluator not in ("auto", "hotcoco"):
-        raise ConfigError(f"evaluator: expected auto, hotcoco or pycocotools, got {evaluator!r}")
+        raise ConfigError(f"evaluator: expected auto, hotcoco or pycocotools, got {shown(evaluator)}")
     try:
         version = metadata.version("hotcoco")
     except metadata.PackageNotFoundError:
@@ -301,7 +300,7 @@ def _read(
     image_ids: Iterable[ImageId] | None,
 ) -> tuple[DetectionTruth, DetectionRows]:
     if kind not in ("bbox", "segm"):
-        raise ConfigError(f"kind: expected bbox or segm, got {kind!r}")
+        raise ConfigError(f"kind: expected bbox or segm, got {shown(kind)}")
     if not isinstance(truth, DetectionTruth):
         truth = load_truth(truth)
     if kind == "segm":
@@ -402,6 +401,6 @@ def _mask_areas(found: DetectionRows, truth: DetectionTruth, area_of: Callable[[
         raise DataError(f"result rows: a segmentation cannot be read: {error}") from error
     too_large = np.flatnonzero(areas > truth.sizes[found.images].prod(axis=1))
     if len(too_large):
-        mask = reprlib.repr(masks[int(too_large[0])])
+        mask = shown(masks[int(too_large[0])])
         raise DataError(f"result rows: {len(too_large)} masks are larger than their image, first {mask}")
     return areas

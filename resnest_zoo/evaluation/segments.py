@@ -8,7 +8,6 @@ Legend: H and W of the picture.
 
 from __future__ import annotations
 
-import reprlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from resnest_zoo.categories import Categories
-from resnest_zoo.errors import ConfigError, ImageError, ShapeError
+from resnest_zoo.errors import ConfigError, ImageError, ShapeError, shown
 from resnest_zoo.structures import PanopticResult
 
 Array = np.ndarray[Any, Any]
@@ -99,7 +98,7 @@ class SegmentMap:
         except (KeyError, TypeError) as error:
             raise ImageError(
                 "expected a panoptic annotation: a dictionary with image_id and segments_info, a list of "
-                f"segments with id and category_id; got {reprlib.repr(annotation)}: "
+                f"segments with id and category_id; got {shown(annotation)}: "
                 f"{type(error).__name__} {error}"
             ) from error
 

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnest_zoo.errors import RegistryError
+from resnest_zoo.errors import RegistryError, shown
 
 # Lock and temporary files stand beside the target, `.NAME.XXXXXXXX.part` the longest of them; file systems
 # allow 255 bytes a name.
@@ -50,7 +50,7 @@ class Artifact:
         for digits, least in ((self.sha256, _SHA256_DIGITS), (self.sha256_prefix, _PREFIX_DIGITS)):
             if digits is not None and not re.fullmatch(f"[0-9a-f]{{{least},{_SHA256_DIGITS}}}", digits):
                 raise RegistryError(
-                    f"{self.filename}: {digits!r} is no SHA-256; "
+                    f"{self.filename}: {shown(digits)} is no SHA-256; "
                     f"expected {least} to {_SHA256_DIGITS} lower-case hex digits"
                 )
         if self.sha256 and self.sha256_prefix and not self.sha256.startswith(self.sha256_prefix):
@@ -103,12 +103,13 @@ def _check_filename(name: str) -> None:
         problem = f"is longer than {_MAX_NAME_BYTES} bytes"
     else:
         return
-    shown = name if len(name) < 100 else f"{name[:100]}…"
-    raise RegistryError(f"file name {shown!r} {problem}; expected a plain name such as 'model-1a2b3c4d.pth'")
+    raise RegistryError(
+        f"file name {shown(name)} {problem}; expected a plain name such as 'model-1a2b3c4d.pth'"
+    )
 
 
 def _check_url(url: str) -> None:
     if not re.fullmatch(r"https?://[^\s/?#\x00-\x1f\x7f]+/[^\s\x00-\x1f\x7f]+", url, re.IGNORECASE):
         raise RegistryError(
-            f"{url!r} is no clean address of a file; expected http(s)://host/path, without blanks"
+            f"{shown(url)} is no clean address of a file; expected http(s)://host/path, without blanks"
         )

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from resnest_zoo.errors import ConfigError
+from resnest_zoo.errors import ConfigError, shown
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,13 @@ def _parse_file(path: Path, _time: int, _size: int) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: the settings cannot be read: {error}") from error
     if not isinstance(stored, dict):
-        raise ConfigError(f"{path}: expected the keys cache, mirrors and offline, got {stored!r}")
+        raise ConfigError(f"{path}: expected the keys cache, mirrors and offline, got {shown(stored)}")
     expected = {"cache": str, "mirrors": list, "offline": bool}
     for key, value in stored.items():
         if key not in expected:
-            raise ConfigError(f"{path}: unknown key {key!r}; expected {', '.join(expected)}")
+            raise ConfigError(f"{path}: unknown key {shown(key)}; expected {', '.join(expected)}")
         if not isinstance(value, expected[key]):
-            raise ConfigError(f"{path}: {key}: expected a {expected[key].__name__}, got {value!r}")
+            raise ConfigError(f"{path}: {key}: expected a {expected[key].__name__}, got {shown(value)}")
     if not all(isinstance(mirror, str) for mirror in stored.get("mirrors", [])):
-        raise ConfigError(f"{path}: mirrors: expected a list of addresses, got {stored['mirrors']!r}")
+        raise ConfigError(f"{path}: mirrors: expected a list of addresses, got {shown(stored['mirrors'])}")
     return stored

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnest_zoo.errors import ConfigError, DownloadError
+from resnest_zoo.errors import ConfigError, DownloadError, shown
 from resnest_zoo.hub.artifact import Artifact
 from resnest_zoo.hub.cache import public_address
 from resnest_zoo.hub.settings import Settings
@@ -61,7 +61,7 @@ def _in_mirror(mirror: str, filename: str) -> Source:
     if not separator:
         return Source("file", str(Path(os.path.expanduser(mirror)) / filename))  # noqa: PTH111
     raise ConfigError(
-        f"{public_address(mirror)!r} cannot be a mirror; expected http(s)://host/path, file:///path, "
+        f"{shown(public_address(mirror))} cannot be a mirror; expected http(s)://host/path, file:///path, "
         "a folder or hf://organisation/repository[@revision]"
     )
 

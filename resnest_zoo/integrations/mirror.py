@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from resnest_zoo import hub
-from resnest_zoo.errors import DownloadError, IntegrityError, RegistryError
+from resnest_zoo.errors import DownloadError, IntegrityError, RegistryError, shown
 from resnest_zoo.hub import Content, read_content
 from resnest_zoo.hub.staging import staged
 from resnest_zoo.registry import Entry
@@ -106,14 +106,14 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
         rows = json.loads(path.read_text(encoding="utf-8"))["files"]
         for filename, row in rows.items():
             if not isinstance(row["sha256"], str) or type(row["size"]) is not int:
-                raise RegistryError(f"{filename!r}: no SHA-256 or size")
+                raise RegistryError(f"{shown(filename)}: no SHA-256 or size")
             hub.Artifact(filename, sha256=row["sha256"], size=row["size"])  # checks names and digits
             if not isinstance(row["name"], str):
-                raise RegistryError(f"{filename!r}: no entry's name")
+                raise RegistryError(f"{shown(filename)}: no entry's name")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RegistryError(f"{path}: no manifest of a mirror: {error!r}") from error
+        raise RegistryError(f"{path}: no manifest of a mirror: {shown(error)}") from error
     manifest: dict[str, dict[str, Any]] = rows
     return manifest
 

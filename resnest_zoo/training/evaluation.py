@@ -22,7 +22,7 @@ from resnest_zoo.data.loading import count_workers, outlive_signals
 from resnest_zoo.data.panoptic import PanopticFiles
 from resnest_zoo.data.pictures import read_picture
 from resnest_zoo.distributed import World
-from resnest_zoo.errors import DataError, ZooError
+from resnest_zoo.errors import DataError, ZooError, shown
 from resnest_zoo.evaluation.coco_json import DetectionTruth, load_truth
 from resnest_zoo.evaluation.detection import evaluate_detections
 from resnest_zoo.evaluation.panoptic import match_segments, panoptic_quality, read_segment_map
@@ -112,7 +112,7 @@ def _read_rows(file: Path, key: str, text: str) -> list[dict[str, Any]]:
     except (ValueError, LookupError, TypeError) as error:
         raise DataError(f"{file}: expected objects with {text!r} under {key!r}: {error!r}") from error
     if wrong is not None:
-        raise DataError(f"{file}: expected a text as {text!r}, got {wrong}")
+        raise DataError(f"{file}: expected a text as {text!r}, got {shown(wrong)}")
     checked: list[dict[str, Any]] = rows
     return checked
 

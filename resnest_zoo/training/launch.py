@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import FrameType
 from urllib.parse import urlsplit
 
-from resnest_zoo.errors import ConfigError
+from resnest_zoo.errors import ConfigError, shown
 
 logger = logging.getLogger(__name__)
 
@@ -142,5 +142,5 @@ def _host_and_port(address: str) -> tuple[str, int]:
     except ValueError:
         host, port = None, None
     if parts.scheme != "tcp" or not host or not port:
-        raise ConfigError(f"--dist-url: expected tcp://HOST:PORT, got {address!r}")
+        raise ConfigError(f"--dist-url: expected tcp://HOST:PORT, got {shown(address)}")
     return host, port

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from resnest_zoo.categories import Categories
-from resnest_zoo.errors import RegistryError
+from resnest_zoo.errors import RegistryError, shown
 from resnest_zoo.hub import Artifact
 
 Task = Literal["object detection", "instance segmentation", "panoptic segmentation", "backbone"]
@@ -100,13 +100,14 @@ class Entry:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", self.name, re.ASCII):
             raise RegistryError(
-                f"{self.name!r} cannot name a model; expected up to 100 letters, digits and '_', '-', '.'"
+                f"{shown(self.name)} cannot name a model; "
+                "expected up to 100 letters, digits and '_', '-', '.'"
             )
         for alias in self.aliases:
             if not re.fullmatch(r"[^\s\x00-\x1f\x7f]+", alias):
-                raise RegistryError(f"{self.name}: the alias {alias!r} is empty or contains blanks")
+                raise RegistryError(f"{self.name}: the alias {shown(alias)} is empty or contains blanks")
         if self.task not in TASKS:
-            raise RegistryError(f"{self.name}: unknown task {self.task!r}.{suggest(self.task, TASKS)}")
+            raise RegistryError(f"{self.name}: unknown task {shown(self.task)}.{suggest(self.task, TASKS)}")
         if self.config is None and self.task != "backbone":
             raise RegistryError(f"{self.name}: an entry for {self.task} needs a config")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resnest_zoo.categories import Categories
-from resnest_zoo.errors import ConfigError, RegistryError
+from resnest_zoo.errors import ConfigError, RegistryError, shown
 from resnest_zoo.hub import Artifact
 from resnest_zoo.zoo.entry import Entry, Reported, suggest
 
@@ -34,7 +34,7 @@ def read_zoo(path: Path) -> list[Entry]:
         try:
             entries.append(_build_entry(_text(name), values, path.parent))
         except (ValueError, OSError, RuntimeError) as error:  # the latter two: of a path in it
-            raise RegistryError(f"{path}: entry {name!r}: {error}") from None
+            raise RegistryError(f"{path}: entry {shown(name)}: {error}") from None
     return entries
 
 
@@ -98,11 +98,11 @@ _Readers = Mapping[str, Callable[[object], Any]]
 def _read_keys(values: object, readers: _Readers, required: tuple[str, ...]) -> dict[str, Any]:
     """Pass each value through the reader of its key; the readers raise ValueError."""
     if not isinstance(values, dict):
-        raise ValueError(f"expected a mapping of keys to values, got {values!r}")
+        raise ValueError(f"expected a mapping of keys to values, got {shown(values)}")
     read = {}
     for key, value in values.items():
         if key not in readers:
-            raise ValueError(f"unknown key {key!r}.{suggest(str(key), readers)}")
+            raise ValueError(f"unknown key {shown(key)}.{suggest(str(key), readers)}")
         try:
             read[key] = readers[key](value)
         except ValueError as error:
@@ -115,7 +115,7 @@ def _read_keys(values: object, readers: _Readers, required: tuple[str, ...]) -> 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"expected text, got {value!r}; digits need quotes to be text")
+        raise ValueError(f"expected text, got {shown(value)}; digits need quotes to be text")
     return value.strip()
 
 
@@ -128,19 +128,19 @@ def _texts(value: object) -> tuple[str, ...]:
 
 def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise ValueError(f"expected a whole number above 0, got {value!r}")
+        raise ValueError(f"expected a whole number above 0, got {shown(value)}")
     return value
 
 
 def _percent(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError(f"expected a number, got {value!r}")
+        raise ValueError(f"expected a number, got {shown(value)}")
     return float(value)
 
 
 def _flag(value: object) -> bool | None:
     if value is not None and not isinstance(value, bool):
-        raise ValueError(f"expected true, false or null, got {value!r}")
+        raise ValueError(f"expected true, false or null, got {shown(value)}")
     return value
 
 
