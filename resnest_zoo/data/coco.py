@@ -14,8 +14,8 @@ from typing import Any
 
 from resnest_zoo.categories import Categories
 from resnest_zoo.data.dataset import Dataset, Record, Segmentation
+from resnest_zoo.data.file_names import FileNames
 from resnest_zoo.data.panoptic import (
-    FileNames,
     PanopticFiles,
     SegmentMap,
     read_segment_maps,
@@ -191,7 +191,7 @@ def _read_pictures(
         elif image_id in seen:
             problems.add(Problem.PICTURE_REPEATED, label)
         elif name not in present:
-            problems.add(Problem.FILE_MISSING, label)
+            problems.add(Problem.FILE_MISSING, label + present.hint(name))
         elif segment_maps is not None and image_id not in segment_maps:
             problems.add(Problem.PANOPTIC_MISSING, label)
         elif segment_maps is None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from resnest_zoo.categories import Categories
+from resnest_zoo.data.file_names import FileNames
 from resnest_zoo.data.problems import Problem, Problems
 from resnest_zoo.errors import DataError, ImageError
 
@@ -119,7 +120,7 @@ def read_segment_maps(
         if not isinstance(image_id, (int, str)) or not isinstance(name, str) or not _are_segments(segments):
             problems.add(Problem.PANOPTIC_MALFORMED, label)
         elif name not in present:
-            problems.add(Problem.PANOPTIC_FILE_MISSING, label)
+            problems.add(Problem.PANOPTIC_FILE_MISSING, label + present.hint(name))
         else:
             found = SegmentMap(folder / name, tuple(_known_segments(segments, classes, label, problems)))
         if isinstance(image_id, (int, str)):
@@ -143,30 +144,3 @@ def _known_segments(
             yield segment["id"], classes[category_id]
         elif category_id != 0:  # which stands for unlabelled
             problems.add(Problem.PANOPTIC_CATEGORY, f"{label}: {category_id}")
-
-
-class FileNames:
-    """Which files a folder holds. It is listed once: to ask for each file is slow on network disks.
-
-    Raises:
-        DataError: there is no such folder, or it cannot be listed.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise DataError(f"{folder}: there is no such folder; pictures are looked for there")
-        self.folder = folder
-        self._names: dict[Path, set[str]] = {}
-
-    def __contains__(self, name: str) -> bool:
-        path = self.folder / name
-        if path.parent not in self._names:
-            self._names[path.parent] = _list(path.parent)
-        return path.name in self._names[path.parent]
-
-
-def _list(folder: Path) -> set[str]:
-    try:
-        return {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error.strerror or error}") from error

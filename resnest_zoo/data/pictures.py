@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,16 +16,28 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from resnest_zoo.data.file_names import file_hint
 from resnest_zoo.errors import ImageError
 
 Picture = str | Path | bytes | bytearray | BinaryIO | Image.Image | np.ndarray[Any, Any] | Tensor
+
+# What people keep photographs in. Pillow reads 40 more formats, some through programs of their own, such as
+# PostScript. MPO, of many phones, is a JPEG; HEIF is there once the user has registered a reader of it.
+_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+# Below it, 16 bits hold what is meant in 14 or fewer: nearly black once 65535 stands for white.
+_DIM = 1 << 14
+_TOO_DIM = (
+    f"16-bit pixels, all below {_DIM}, would be nearly black, since 65535 is white; were 8 to 14 bits meant? "
+    "Scale them to 8 or to the full 16 bits first"
+)
 
 
 def read_picture(source: Picture) -> Tensor:
     """Read a picture.
 
     A file's EXIF rotation is applied, an alpha channel is dropped, a palette, greyscale or CMYK picture
-    becomes RGB, 16 bits become 8. Of an animation the first frame counts.
+    becomes RGB. 16 bits become 8 by their upper half, in grey as in colour, so that 65535 is white (PPM
+    files: rounded); the same holds for 32-bit pixels up to 65535. Of an animation the first frame counts.
 
     Args:
         source: a path, the bytes of a file, a file open for reading in binary, a PIL image, an array
@@ -33,7 +48,8 @@ def read_picture(source: Picture) -> Tensor:
         (3, H, W) uint8, RGB; on the CPU, unless it was a tensor elsewhere.
 
     Raises:
-        ImageError: the source cannot be read, is empty, or holds floats.
+        ImageError: the source cannot be read, is empty, no ordinary file, in a format that is not for
+            pictures, holds floats, values beyond 16 bits, or 16 bits of which the upper two are never used.
     """
     if isinstance(source, Tensor):
         return source
@@ -58,18 +74,49 @@ def read_picture(source: Picture) -> Tensor:
     return _open(Path(source), str(source))
 
 
+def check_file(path: Path) -> Path:
+    """Find the file that a picture's path means, and refuse what would not end, as pipes and devices do.
+
+    Returns:
+        The path itself if it exists, else with a `~` at its beginning replaced by the home folder.
+
+    Raises:
+        ImageError: it does not exist, cannot be looked at, or is no ordinary file.
+    """
+    with _named_errors(str(path)):
+        if not os.path.lexists(path):  # a name may begin with ~
+            path = _expanded(path)
+        kind = path.stat().st_mode
+    if stat.S_ISREG(kind):
+        return path
+    names = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    raise ImageError(f"{path}: is {names.get(stat.S_IFMT(kind), 'a device')}, not a picture")
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # there is no such user
+        return path
+
+
 def _open(file: Path | io.BytesIO, name: str) -> Tensor:
-    with _named_errors(name):
-        if isinstance(file, Path):
-            file = file.expanduser()
-            if file.is_dir():
-                raise ImageError(f"{name}: is a folder, not a picture")
-        with Image.open(file) as picture:
-            return _decode(picture, name)
+    if isinstance(file, Path):
+        file = check_file(file)
+    with _named_errors(name), Image.open(file, formats=_formats()) as picture:
+        return _decode(picture, name)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of the formats that this Pillow reads."""
+    Image.init()
+    return tuple(form for form in _FORMATS if form in Image.OPEN)
 
 
 def _decode(picture: Image.Image, name: str) -> Tensor:
     with _named_errors(name):
+        deep, rounded = _has_deep_colours(picture), picture.format == "PPM"
         picture = ImageOps.exif_transpose(picture)
         if picture.mode == "F":
             raise ImageError(
@@ -79,10 +126,24 @@ def _decode(picture: Image.Image, name: str) -> Tensor:
             array = np.asarray(picture)
             if array.min(initial=0) < 0 or array.max(initial=0) > 0xFFFF:
                 raise ImageError(f"{name}: holds 32-bit pixels beyond 0-65535; save it as 8 or 16 bits")
-            return _to_tensor(_rgb_array(array.astype(np.uint16)))
+            if rounded:  # as Pillow reads the colours of this format
+                array = (array + 128) // 257 * 257
+            return _to_tensor(_rgb_array(array.astype(np.uint16), f"{name}: "))
         if "transparency" in picture.info:  # of a palette; Pillow warns of a direct way to RGB
             picture = picture.convert("RGBA")
-        return _to_tensor(np.asarray(picture.convert("RGB")))
+        array = np.asarray(picture.convert("RGB"))
+        if deep and array.max(initial=0) < _DIM >> 8:  # Pillow has taken the upper halves itself
+            raise ImageError(f"{name}: {_TOO_DIM}")
+        return _to_tensor(array)
+
+
+def _has_deep_colours(picture: Image.Image) -> bool:
+    """Whether the file that was opened has colours of 16 bits, which Pillow makes 8 as it reads them."""
+    for tile in getattr(picture, "tile", ()):
+        raw, *more = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        if str(raw).endswith((";16B", ";16L", ";16N")) or (tile[0] == "ppm" and max(more) > 0xFF):
+            return not picture.mode.startswith("I")
+    return False
 
 
 @contextmanager
@@ -93,19 +154,23 @@ def _named_errors(name: str) -> Iterator[None]:
     except ImageError:
         raise
     except FileNotFoundError as error:
-        raise ImageError(f"{name}: no such file") from error
+        raise ImageError(f"{name}: no such file{file_hint(Path(name))}") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not a picture in a format Pillow knows, or empty") from error
+        formats = ", ".join(_formats())
+        raise ImageError(f"{name}: not a picture in a format read here ({formats}), or empty") from error
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read: {error.strerror or error}") from error
     # Damaged files end in nearly any exception, pictures of a billion pixels in one of their own.
     except Exception as error:
         raise ImageError(f"{name}: cannot be read: {str(error) or type(error).__name__}") from error
 
 
-def _rgb_array(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """(H, W, 3) uint8 of what an array shows."""
+def _rgb_array(array: np.ndarray[Any, Any], start: str = "") -> np.ndarray[Any, Any]:
+    """(H, W, 3) uint8 of what an array shows; `start` is that of messages."""
     if np.issubdtype(array.dtype, np.uint16):  # of either byte order
-        # 65535 / 255 is 257 exactly.
-        array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        if 0 < array.max(initial=0) < _DIM:
+            raise ImageError(f"{start}{_TOO_DIM}")
+        array = (array >> 8).astype(np.uint8)
     if array.dtype != np.uint8:
         hint = ""
         if array.dtype.kind == "f":

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from resnest_zoo.data.file_names import file_hint
 from resnest_zoo.data.loading import count_workers, outlive_signals
 from resnest_zoo.data.panoptic import PanopticFiles
 from resnest_zoo.data.pictures import read_picture
@@ -87,7 +88,7 @@ def read_validation_set(
     pictures = tuple((row["id"], images_dir / row["file_name"]) for row in rows)
     missing = [file for _, file in pictures if not file.is_file()]
     if missing:
-        some = ", ".join(map(str, missing[:10]))
+        some = ", ".join(f"{file}{file_hint(file)}" for file in missing[:10])
         raise DataError(f"{annotations}: {len(missing)} of {len(pictures)} pictures are missing: {some}")
     if panoptic is None or not model.categories.stuff:
         return ValidationSet(truth, pictures)

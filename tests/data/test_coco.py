@@ -178,7 +178,9 @@ def test_of_several_polygons_only_the_bad_ones_are_left_out(small_set, caplog):
     ("changes", "kind"),
     [
         ({"file_name": "gone.png"}, "file is missing: 1 (gone.png)"),
-        ({"file_name": "sub/1.png"}, "file is missing: 1 (sub/1.png)"),
+        ({"file_name": "sub/1.png"}, "file is missing: 1 (sub/1.png); there is '1.png'"),
+        ({"file_name": "train\\1.png"}, "file is missing: 1 (train\\1.png); there is '1.png'"),
+        ({"file_name": "%31.png"}, "file is missing: 1 (%31.png); there is '1.png'"),
         ({"file_name": ""}, "size of at least 1 x 1: 1 ()"),
         ({"file_name": None}, "size of at least 1 x 1"),
         ({"id": None}, "size of at least 1 x 1: None (1.png)"),

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from resnest_zoo.categories import COCO, COCO_PANOPTIC, Categories
-from resnest_zoo.data.panoptic import FileNames, SegmentMap, read_segment_maps, semantic_classes
+from resnest_zoo.data.panoptic import SegmentMap, read_segment_maps, semantic_classes
 from resnest_zoo.data.problems import Problems
 from resnest_zoo.errors import DataError, ImageError
 
@@ -80,17 +80,3 @@ def test_every_bad_annotation_is_noted(tmp_path):
     assert "2 (b.png)" in lines[0]
     assert "3 (None), 4 (a.png), None (a.png)" in lines[1]
     assert "1 (a.png): 12" in lines[2]
-
-
-def test_folders_are_listed_once(tmp_path, monkeypatch):
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "b.png").write_text("")
-    (tmp_path / "a.png").write_text("")
-    names = FileNames(tmp_path)
-    assert "a.png" in names
-    assert "sub/b.png" in names
-    assert str(tmp_path / "a.png") in names
-    (tmp_path / "a.png").unlink()
-    assert "a.png" in names
-    assert "b.png" not in names
-    assert "nowhere/b.png" not in names

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -101,16 +104,6 @@ def test_grey_arrays_become_three_equal_channels_and_alpha_is_dropped() -> None:
     assert shown(np.dstack([RGB, grey])) == RGB.tolist()
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_16_bits_round_to_8_in_any_byte_order(order: str) -> None:
-    sixteen = np.array(
-        [[0, 128, 129, 257], [32767, 32768, 65406, 65535]], dtype=np.dtype("u2").newbyteorder(order)
-    )
-    eight = np.rint(sixteen / 257).astype(int).tolist()
-    assert eight == [[0, 0, 1, 1], [127, 128, 254, 255]]  # the nearest value: 65535 is 255, half is half
-    assert shown(sixteen) == [[[v, v, v] for v in row] for row in eight]
-
-
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -178,19 +171,97 @@ def test_a_palette_with_transparency_makes_no_warning() -> None:
     assert shown(data) == shown(picture)
 
 
-@pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM"])
-def test_16_bit_grey_files_round_to_8(form: str) -> None:
-    sixteen = np.array([[0, 129, 32768], [40000, 65406, 65535]], dtype=np.uint16)
-    got = shown(encoded(Image.fromarray(sixteen), form))
-    assert got == [[[v, v, v] for v in row] for row in [[0, 1, 128], [156, 254, 255]]]
+SIXTEEN = np.array([[0, 129, 32768], [40000, 65406, 65535]], dtype=np.uint16)
+UPPER = [[0, 0, 128], [156, 255, 255]]
+
+
+def png16(array: np.ndarray[Any, Any]) -> bytes:
+    """A PNG of 16 bits, which Pillow cannot write in colour: (H, W, C)."""
+    height, width, channels = array.shape
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    head = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def ppm16(array: np.ndarray[Any, Any], most: int = 65535) -> bytes:
+    height, width, channels = array.shape
+    kind = 5 if channels == 1 else 6
+    return f"P{kind} {width} {height} {most}\n".encode() + array.astype(">u2").tobytes()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_16_bits_become_their_upper_8_in_grey_as_in_colour(channels: int) -> None:
+    deep = np.repeat(SIXTEEN[:, :, None], channels, axis=2)
+    grey = [[[v, v, v] for v in row] for row in UPPER]
+    assert shown(png16(deep)) == grey
+    if channels != 2:
+        assert shown(deep) == grey
+        assert shown(deep.astype(">u2")) == grey
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_16_bit_files_of_pillow_become_their_upper_8_bits(form: str) -> None:
+    assert shown(encoded(Image.fromarray(SIXTEEN), form)) == [[[v, v, v] for v in row] for row in UPPER]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_ppm_files_round_by_the_white_they_state_in_grey_as_in_colour(channels: int) -> None:
+    deep = np.repeat(SIXTEEN[:, :, None], channels, axis=2)
+    assert shown(ppm16(deep)) == [[[v, v, v] for v in row] for row in [[0, 1, 128], [156, 254, 255]]]
+    assert shown(ppm16(np.full((1, 1, channels), 4095), 4095)) == [[[255, 255, 255]]]
+
+
+@pytest.mark.parametrize("most", [1, 255, 1023, 4095, 16000])
+def test_16_bits_that_would_be_nearly_black_are_refused(most: int, tmp_path: Path) -> None:
+    grey = np.array([[[0], [most]]], dtype=np.uint16)
+    colour = np.repeat(grey, 3, axis=2)
+    for source in (grey, colour):
+        with pytest.raises(ImageError, match=r"^16-bit pixels, all below 16384, would be nearly black"):
+            read_picture(source)
+    path = tmp_path / "deep.tiff"
+    for data in (
+        encoded(Image.fromarray(grey[:, :, 0]), "TIFF"),
+        encoded(Image.fromarray(grey[:, :, 0].astype(np.int32)), "TIFF"),
+        png16(grey),
+        png16(colour),
+        ppm16(colour),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(ImageError, match=r"deep\.tiff: 16-bit pixels, all below 16384"):
+            read_picture(path)
+
+
+def test_a_black_16_bit_picture_is_black() -> None:
+    assert shown(np.zeros((1, 1), np.uint16)) == [[[0, 0, 0]]]
 
 
 def test_32_bit_pixels_pass_while_they_fit_16_bits() -> None:
     fits = Image.fromarray(np.array([[0, 65535]], dtype=np.int32))
-    assert shown(fits) == [[[0, 0, 0], [255, 255, 255]]]
+    assert shown(fits) == shown(encoded(fits, "TIFF")) == [[[0, 0, 0], [255, 255, 255]]]
     for value in (-1, 65536):
         with pytest.raises(ImageError, match="PIL image: holds 32-bit pixels beyond 0-65535"):
             read_picture(Image.fromarray(np.array([[0, value]], dtype=np.int32)))
+
+
+@pytest.mark.parametrize("form", ["EPS", "PDF", "ICO", "TGA", "PCX"])
+def test_formats_that_hold_no_photographs_are_not_opened(form: str) -> None:
+    data = encoded(Image.fromarray(RGB).resize((16, 16)), form)
+    with pytest.raises(ImageError, match=r"not a picture in a format read here .*JPEG.*, or empty"):
+        read_picture(data)
+
+
+@pytest.mark.parametrize("form", ["BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"])
+def test_formats_of_photographs_are_opened(form: str) -> None:
+    assert len(shown(encoded(Image.fromarray(RGB).resize((16, 16)), form))) == 16
 
 
 def test_floating_point_files_are_refused(tmp_path: Path) -> None:
@@ -314,6 +385,54 @@ def test_what_is_no_file_is_told_by_name(tmp_path: Path) -> None:
         read_picture("https://host/a.jpg")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_and_devices_are_refused_and_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "link.jpg").symlink_to("pipe.jpg")
+    for name in ("pipe.jpg", "link.jpg"):
+        with pytest.raises(ImageError, match=rf"{name}: is a pipe, not a picture"):
+            read_picture(tmp_path / name)
+    with pytest.raises(ImageError, match=r"^/dev/zero: is a device, not a picture"):
+        read_picture("/dev/zero")
+
+
+def test_odd_names_are_read_or_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("~nobody.png").write_bytes(encoded(Image.fromarray(RGB)))
+    assert shown("~nobody.png") == RGB.tolist()
+    with pytest.raises(ImageError, match=r"^~nobody/a\.png: no such file$"):
+        read_picture("~nobody/a.png")
+    Path("loop.png").symlink_to("loop.png")
+    with pytest.raises(ImageError, match=r"^loop\.png: cannot be read: Too many levels of symbolic links$"):
+        read_picture("loop.png")
+    Path("folder.jpg").mkdir()
+    with pytest.raises(ImageError, match=r"^folder\.jpg: is a folder, not a picture$"):
+        read_picture(Path("folder.jpg"))
+    with pytest.raises(ImageError, match=r"^a+\.png: cannot be read: File name too long$"):
+        read_picture("a" * 300 + ".png")
+
+
+@pytest.mark.parametrize(
+    ("there", "asked"),
+    [
+        ("my photo.jpg", "my%20photo.jpg"),
+        ("my%20photo.jpg", "my photo.jpg"),
+        ("caf\u00e9.jpg", "cafe\u0301.jpg"),
+        ("cafe\u0301.jpg", "caf\u00e9.jpg"),
+        ("A.JPG", "a.jpg"),
+    ],
+)
+def test_a_missing_file_is_told_from_one_that_is_written_otherwise(
+    there: str, asked: str, tmp_path: Path
+) -> None:
+    (tmp_path / there).write_bytes(encoded(Image.fromarray(RGB)))
+    if (tmp_path / asked).exists():
+        pytest.skip("this file system takes both for one name")
+    with pytest.raises(ImageError) as caught:
+        read_picture(tmp_path / asked)
+    assert str(caught.value) == f"{tmp_path / asked}: no such file; there is {there!r}"
+
+
 class Stream(io.RawIOBase):
     """As a socket or a pipe gives it: it can be read, and nothing else."""
 
@@ -336,7 +455,7 @@ def test_open_files_and_streams_are_read(tmp_path: Path) -> None:
         for source in (file, io.BytesIO(data), bytearray(data), Stream(data)):
             assert torch.equal(read_picture(source), expected)
     for empty in (io.BytesIO(), bytearray()):
-        with pytest.raises(ImageError, match="not a picture in a format Pillow knows, or empty"):
+        with pytest.raises(ImageError, match=r"not a picture in a format read here .*JPEG.*, or empty"):
             read_picture(empty)
     with (
         path.open(errors="replace") as text,

@@ -155,6 +155,10 @@ def test_missing_pictures_and_classes_are_told_before_anything_is_trained(folder
     (folder / "3.png").unlink()
     with pytest.raises(DataError, match=r"1 of 4 pictures are missing: .*3\.png"):
         small_validation(folder, model)
+    (folder / "3.PNG").touch()
+    if not (folder / "3.png").exists():
+        with pytest.raises(DataError, match=r"1 of 4 pictures are missing: .*3\.png; there is '3\.PNG'"):
+            small_validation(folder, model)
     content["categories"] = content["categories"][:1]
     content["annotations"] = [row for row in content["annotations"] if row["category_id"] == 3]
     (folder / "annotations.json").write_text(json.dumps(content))
