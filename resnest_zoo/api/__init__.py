@@ -13,7 +13,7 @@ import torch
 from resnest_zoo import hub
 from resnest_zoo.api.origin import NUM_THINGS, Origin, class_counts, find_origin, trained_as
 from resnest_zoo.categories import Categories
-from resnest_zoo.checkpoint import load_checkpoint, read_safetensors_metadata, write_safetensors
+from resnest_zoo.checkpoint import Checkpoint, load_checkpoint, write_safetensors
 from resnest_zoo.config import Config, load_config
 from resnest_zoo.errors import CheckpointError, ConfigError, IntegrityError, UnknownModelError, shown
 from resnest_zoo.inference.predictor import PicturePredictor, check_score_threshold
@@ -81,12 +81,13 @@ def get(
     """
     origin = find_origin(name)
     chosen, changes = _device(device), _by_key(overrides)
-    if num_classes is None and categories is None:
-        origin = trained_as(weights, origin) or origin
     cfg, named = _with_classes(origin, changes, num_classes, categories)
-    path = _checkpoint_path(origin, pretrained, weights, progress)
-    if path is None:
+    checkpoint = _open_checkpoint(origin, pretrained, weights, progress)
+    if checkpoint is None:
         return build_model(cfg, named).to(chosen)
+    if weights is not None and num_classes is None and categories is None:
+        origin = trained_as(checkpoint, origin) or origin
+        cfg, named = _with_classes(origin, changes, None, None)
     # Where classes change, the checkpoint leaves layers to their fresh values; else it fills everything.
     before, after = origin.categories or _UNNAMED, named or _UNNAMED
     changes_things = num_classes is not None or before.things != after.things
@@ -102,7 +103,7 @@ def get(
     ]
     without_masks = model.roi_heads.mask_head is None and origin.load({}).model.mask_on
     try:
-        load_checkpoint(model, path, replaceable=fresh, removable=[_MASK_HEAD] if without_masks else [])
+        load_checkpoint(model, checkpoint, replaceable=fresh, removable=[_MASK_HEAD] if without_masks else [])
     except CheckpointError as error:
         raise CheckpointError(f"{error}{_class_hint(error)}", error.clashes) from error
     return model.to(chosen)
@@ -193,23 +194,24 @@ def _class_hint(error: CheckpointError) -> str:
     return f"\n  A file of {count} classes: pass num_classes={count}, or categories= with their names."
 
 
-def _checkpoint_path(
+def _open_checkpoint(
     origin: Origin, pretrained: bool, weights: str | Path | None, progress: bool | None
-) -> Path | None:
-    if weights is None:
-        if not pretrained:
-            return None
-        if origin.entry is not None:
-            return _find_twin(origin.entry) or hub.fetch(origin.entry.artifact, progress=progress)
-        if origin.text:
-            return Path(origin.source)
+) -> Checkpoint | None:
+    """The weights to load: those given, else those of the origin; None for random ones."""
+    if isinstance(weights, str) and "://" in weights:
+        return Checkpoint.open(hub.fetch(hub.Artifact.from_url(weights), progress=progress))
+    if weights is not None:
+        return Checkpoint.open(Path(weights).expanduser())
+    if not pretrained:
+        return None
+    if origin.checkpoint is not None:
+        return origin.checkpoint
+    if origin.entry is None:
         raise ConfigError(
             f"{origin.source}: a config file has no checkpoint; pass weights= (--weights), or "
             "pretrained=False (train: --from-scratch) for random ones"
         )
-    if isinstance(weights, str) and "://" in weights:
-        return hub.fetch(hub.Artifact.from_url(weights), progress=progress)
-    return Path(weights).expanduser()
+    return _find_twin(origin.entry) or Checkpoint.open(hub.fetch(origin.entry.artifact, progress=progress))
 
 
 def _device(device: torch.device | str | None) -> torch.device:
@@ -305,7 +307,7 @@ def _config_digest(entry: Entry) -> str:
     return sha256(load_config(entry.config).dump().encode()).hexdigest()
 
 
-def _find_twin(entry: Entry) -> Path | None:
+def _find_twin(entry: Entry) -> Checkpoint | None:
     """The entry's safetensors file, if it was made on this machine from the right original and is intact.
 
     Which original is right must be known in full, from a published hash or a pin.
@@ -314,16 +316,16 @@ def _find_twin(entry: Entry) -> Path | None:
     if not hub.is_pinned(path):
         return None
     try:
-        metadata = read_safetensors_metadata(path)
+        twin = Checkpoint.open(path)
     except CheckpointError:
-        return None  # pinned, but no safetensors: another file of this name
+        return None  # pinned, but no checkpoint: another file of this name
     pin = _pin_of_original(entry)
     known = (hub.with_locked_hash(entry.artifact).expected_sha256 or "", pin.sha256 if pin else "")
-    original = metadata.get("original_sha256", "")
+    original = twin.metadata.get("original_sha256", "")
     if original not in known or not all(map(original.startswith, known)):
         return None
     made_from = {"name": entry.name, "config_sha256": _config_digest(entry)}
-    return path if made_from.items() <= metadata.items() else None
+    return twin if made_from.items() <= twin.metadata.items() else None
 
 
 class Predictor(PicturePredictor):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resnest_zoo.categories import Categories
-from resnest_zoo.checkpoint import read_model_metadata
+from resnest_zoo.checkpoint import Checkpoint
 from resnest_zoo.config import Config, load_config, parse_config
 from resnest_zoo.errors import CheckpointError, UnknownModelError, shown
 from resnest_zoo.registry import Entry, info
@@ -28,12 +28,14 @@ class Origin:
         text: that config; "" for a file.
         categories: of the classes; None where nobody named them.
         entry: of the zoo, if it is one.
+        checkpoint: if the source is one, opened.
     """
 
     source: str
     text: str = ""
     categories: Categories | None = None
     entry: Entry | None = None
+    checkpoint: Checkpoint | None = None
 
     def load(self, changes: Mapping[str, object]) -> Config:
         """The config with the numbers of its classes, and changes."""
@@ -71,26 +73,28 @@ def find_origin(name: str | Path) -> Origin:
 def _find_file(path: Path) -> Origin:
     if path.suffix.lower() != ".safetensors":
         return Origin(str(path))
-    described = read_model_metadata(path)
-    if described is None:
+    checkpoint = Checkpoint.open(path)
+    origin = _described_by(checkpoint)
+    if origin is None:
         raise CheckpointError(
             f"{path}: does not tell what model it is of, as checkpoints of `resnest-zoo train` do; give the "
             "model's name, and the file as weights"
         )
-    return Origin(str(path), *described)
+    return origin
 
 
-def trained_as(weights: str | Path | None, named: Origin) -> Origin | None:
+def _described_by(checkpoint: Checkpoint) -> Origin | None:
+    """What a checkpoint itself tells of its model, as those of training here do."""
+    if checkpoint.config is None:
+        return None
+    return Origin(str(checkpoint.path), checkpoint.config, checkpoint.categories, checkpoint=checkpoint)
+
+
+def trained_as(checkpoint: Checkpoint, named: Origin) -> Origin | None:
     """What the checkpoint of a training run was built from; None for any other."""
-    path = Path(weights or "").expanduser()
-    if path.suffix.lower() != ".safetensors" or not path.is_file():
-        return None
-    described = read_model_metadata(path)
-    if described is None:
-        return None
-    origin = Origin(str(path), *described)
-    if _kind(origin.load({})) != _kind(named.load({})):
-        logger.warning("%s: is not of %s; it is built as its own config says", path, named.source)
+    origin = _described_by(checkpoint)
+    if origin is not None and _kind(origin.load({})) != _kind(named.load({})):
+        logger.warning("%s: is not of %s; it is built as its own config says", origin.source, named.source)
     return origin
 
 

@@ -264,7 +264,7 @@ def _validation(sets: list[SetFiles], model: GeneralizedRCNN) -> dict[str, Valid
 
 
 def _evaluate_only(args: argparse.Namespace, config: Config, sets: list[SetFiles], world: World) -> int:
-    from resnest_zoo.checkpoint import load_checkpoint, read_model_metadata
+    from resnest_zoo.checkpoint import Checkpoint, load_checkpoint
     from resnest_zoo.data.coco import read_categories
     from resnest_zoo.models import build_model
     from resnest_zoo.training.evaluation import evaluate
@@ -274,10 +274,10 @@ def _evaluate_only(args: argparse.Namespace, config: Config, sets: list[SetFiles
     path = last if args.resume and last.is_file() else find_weights(config.model.weights)
     if path is None:
         raise ConfigError("--eval-only: name the weights: MODEL.WEIGHTS PATH")
-    described = read_model_metadata(path) if path.suffix == ".safetensors" else None
-    categories = described[1] if described else read_categories(sets[0].annotations, sets[0].panoptic)
+    checkpoint = Checkpoint.open(path)
+    categories = checkpoint.categories or read_categories(sets[0].annotations, sets[0].panoptic)
     model = build_model(config, categories)
-    load_checkpoint(model, path)
+    load_checkpoint(model, checkpoint)
     model.to(_device(config, world))
     for name, data in _validation(sets, model).items():
         _show(world, name, evaluate(model, data, world))

@@ -1,40 +1,23 @@
-"""Weights that training starts from: a whole detector, or an ImageNet backbone in one of two spellings.
-
-Backbones of detectron2's make bear the names of `backbone.bottom_up`; MSRA's, converted from Caffe2, have
-their own, such as `res2_0_branch2a_bn_s`.
+"""Weights that training starts from: a whole detector, or an ImageNet backbone, in any layout that
+`resnest_zoo.checkpoint` knows.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
-from resnest_zoo.checkpoint import load_checkpoint, read_state_dict
+from resnest_zoo.checkpoint import Checkpoint, is_classifier, load_checkpoint
 from resnest_zoo.errors import CheckpointError
 from resnest_zoo.models import GeneralizedRCNN
 
 logger = logging.getLogger(__name__)
 
-_OF_DETECTORS = ("proposal_generator.", "roi_heads.")
-_PREFIX = re.compile(r"^(module\.)?(backbone\.)?(bottom_up\.)?")
-_CLASSIFIER = re.compile(r"^(fc\d*|pred|linear)[._]")
-
-_CAFFE2_LAYER = re.compile(r"^(res\d)_(\d+)_branch(1|2a|2b|2c)_(\w+)$|^(?:res_)?(conv1)_(\w+)$")
-_CAFFE2_BRANCHES = {"1": "shortcut", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
-_CAFFE2_TENSORS = {
-    "w": "weight",
-    "b": "bias",
-    "bn_s": "norm.weight",
-    "bn_b": "norm.bias",
-    "bn_rm": "norm.running_mean",
-    "bn_riv": "norm.running_var",
-}
-# Caffe's first convolution has a bias of zeros; its norm follows at once.
-_UNUSED = "stem.conv1.bias"
+# What backbones are part of, in a detector.
+_PREFIXES = ("backbone.", "bottom_up.")
 # What no ImageNet file has: offsets of deformable convolutions, which start at zero.
 _OF_DETECTION = ("conv2_offset.weight", "conv2_offset.bias")
 _STATISTICS = ("running_mean", "running_var")
@@ -48,11 +31,11 @@ def load_initial(model: GeneralizedRCNN, path: Path) -> None:
     Raises:
         CheckpointError: the file cannot be read, or does not fit.
     """
-    state = read_state_dict(path)
-    if any(key.startswith(_OF_DETECTORS) for key in state):
-        load_checkpoint(model, path, replaceable=model.class_layers)
-        return
-    load_backbone(model, state, str(path))
+    checkpoint = Checkpoint.open(path)
+    if checkpoint.is_detector:
+        load_checkpoint(model, checkpoint, replaceable=model.class_layers)
+    else:
+        load_backbone(model, checkpoint, str(path))
 
 
 def load_backbone(model: GeneralizedRCNN, state: Mapping[str, Tensor], source: str) -> None:
@@ -62,7 +45,7 @@ def load_backbone(model: GeneralizedRCNN, state: Mapping[str, Tensor], source: s
 
     Args:
         model: unchanged if anything does not fit.
-        state: the file's tensors under its own names.
+        state: the file's tensors under our names, those of `backbone.bottom_up` or below it.
         source: the file, for messages.
 
     Raises:
@@ -72,9 +55,7 @@ def load_backbone(model: GeneralizedRCNN, state: Mapping[str, Tensor], source: s
     """
     backbone = model.backbone.bottom_up
     own = backbone.state_dict()
-    found = {detectron2_name(key): value for key, value in state.items() if not _CLASSIFIER.match(key)}
-    if "stem.conv1.norm.weight" in found:
-        found.pop(_UNUSED, None)
+    found = _below_backbone({key: value for key, value in state.items() if not is_classifier(key)})
     merged = not any(key.endswith(_STATISTICS) for key in found)
     optional = ("num_batches_tracked", *_OF_DETECTION, *(_STATISTICS if merged else ()))
     problems = {
@@ -88,16 +69,12 @@ def load_backbone(model: GeneralizedRCNN, state: Mapping[str, Tensor], source: s
     logger.info("%s: %d tensors of the backbone loaded", source, len(found))
 
 
-def detectron2_name(key: str) -> str:
-    """The name below `backbone.bottom_up` of a tensor of an ImageNet file."""
-    match = _CAFFE2_LAYER.match(key)
-    if match is None:
-        return _PREFIX.sub("", key)
-    stage, block, branch, tensor, stem, stem_tensor = match.groups()
-    suffix = _CAFFE2_TENSORS.get(tensor or stem_tensor)
-    if suffix is None:
-        return key
-    return f"stem.{stem}.{suffix}" if stem else f"{stage}.{block}.{_CAFFE2_BRANCHES[branch]}.{suffix}"
+def _below_backbone(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors by their names below `backbone.bottom_up`, of which a file may write any part."""
+    for prefix in _PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
 
 
 def _listed(problems: Mapping[str, list[str]]) -> str:

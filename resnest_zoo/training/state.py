@@ -22,12 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnest_zoo.checkpoint import (
-    model_metadata,
-    read_safetensors_metadata,
-    read_state_dict,
-    write_safetensors,
-)
+from resnest_zoo.checkpoint import Checkpoint, model_metadata, write_safetensors
 from resnest_zoo.errors import CheckpointError
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.training.ema import EMA
@@ -90,13 +85,13 @@ class TrainingState:
             CheckpointError: the file cannot be read, is no such state, or belongs to another model or to a
                 run with or without a moving average.
         """
-        metadata = read_safetensors_metadata(path)
+        tensors = Checkpoint.open(path)
+        metadata = tensors.metadata
         if "training" not in metadata:
             raise CheckpointError(
                 f"{path}: cannot be resumed from: it holds a model, but no state of training"
             )
         content = json.loads(metadata["training"])
-        tensors = read_state_dict(path)
         _check(path, {key: value.shape for key, value in tensors.items()}, self._shapes())
         _warn_of_changes(path, metadata, _description(self.model))
         self.model.load_state_dict(_unprefixed("model", tensors))

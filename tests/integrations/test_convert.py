@@ -17,13 +17,13 @@ from safetensors.torch import load_file, save_file
 import resnest_zoo
 from resnest_zoo import api, hub
 from resnest_zoo.api import convert
-from resnest_zoo.checkpoint import read_safetensors_metadata, write_safetensors
+from resnest_zoo.checkpoint import Checkpoint, read_safetensors_metadata, write_safetensors
 from resnest_zoo.config import load_config
 from resnest_zoo.errors import CheckpointError, ConfigError, DownloadError, IntegrityError, UnknownModelError
 from resnest_zoo.hub import Artifact, cache_dir
 from resnest_zoo.registry import info, register
+from tests.checkpoint.test_loading import TRAPS, Call, torch_stream, torch_zip, traps
 from tests.servers import FileServer
-from tests.test_checkpoint import TRAPS, Call, torch_stream, torch_zip, traps
 
 NAME = "tiny_detection"
 
@@ -41,9 +41,9 @@ def used(monkeypatch: pytest.MonkeyPatch) -> Path:
     loaded: list[Path] = []
     load = api.load_checkpoint
 
-    def note(model: Any, path: Path, **options: Any) -> Any:
-        loaded.append(path)
-        return load(model, path, **options)
+    def note(model: Any, checkpoint: Checkpoint, **options: Any) -> Any:
+        loaded.append(checkpoint.path)
+        return load(model, checkpoint, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(api, "load_checkpoint", note)

@@ -15,7 +15,7 @@ from resnest_zoo.checkpoint import write_safetensors
 from resnest_zoo.config import load_config
 from resnest_zoo.errors import CheckpointError
 from resnest_zoo.models import GeneralizedRCNN, build_model
-from resnest_zoo.training.initial import detectron2_name, load_backbone, load_initial
+from resnest_zoo.training.initial import load_backbone, load_initial
 from tests.training.small_run import SMALL, small_config
 
 RESNET = {"MODEL.RESNETS.RADIX": 1, "MODEL.RESNETS.DEEP_STEM": False, "MODEL.RESNETS.STEM_OUT_CHANNELS": 8}
@@ -33,7 +33,7 @@ def resnet(**changes: object) -> GeneralizedRCNN:
 
 
 def caffe2_name(key: str) -> str:
-    """The inverse of `detectron2_name`, written from the other side."""
+    """The inverse of Caffe2's layout, written from the other side."""
     for new, old in (
         ("norm.weight", "bn_s"),
         ("norm.bias", "bn_b"),
@@ -66,23 +66,6 @@ def weights(model: GeneralizedRCNN) -> dict[str, Tensor]:
 def assert_equal(model: GeneralizedRCNN, expected: dict[str, Tensor]) -> None:
     for key, value in weights(model).items():
         assert torch.equal(value, expected[key]), key
-
-
-@pytest.mark.parametrize(
-    ("theirs", "ours"),
-    [
-        ("conv1_w", "stem.conv1.weight"),
-        ("res_conv1_bn_s", "stem.conv1.norm.weight"),
-        ("res2_0_branch1_w", "res2.0.shortcut.weight"),
-        ("res4_22_branch2a_bn_b", "res4.22.conv1.norm.bias"),
-        ("res5_2_branch2c_bn_riv", "res5.2.conv3.norm.running_var"),
-        ("res3.0.conv2.weight", "res3.0.conv2.weight"),
-        ("backbone.bottom_up.stem.conv1_1.weight", "stem.conv1_1.weight"),
-        ("module.res3.0.conv2.bn0.weight", "res3.0.conv2.bn0.weight"),
-    ],
-)
-def test_names_are_translated(theirs: str, ours: str) -> None:
-    assert detectron2_name(theirs) == ours
 
 
 def test_a_pickle_of_msra_loads_with_its_classifier_and_bias_left_out(tmp_path: Path) -> None:

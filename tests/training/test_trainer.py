@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from resnest_zoo.checkpoint import read_model_metadata, read_safetensors_metadata, read_state_dict
+from resnest_zoo.checkpoint import Checkpoint, read_safetensors_metadata, read_state_dict
 from resnest_zoo.distributed import World
 from resnest_zoo.errors import ConfigError, TrainingError
 from resnest_zoo.training import trainer
@@ -124,8 +124,8 @@ def test_what_is_written_and_when(pictures: Path, tmp_path: Path) -> None:
     assert written == {"last.safetensors", "state.safetensors", "model_0000004.safetensors"}
     metadata = read_safetensors_metadata(tmp_path / "last.safetensors")
     assert (metadata["iteration"], metadata["started_from"]) == ("6", "mask_rcnn_resnest50")
-    assert read_model_metadata(tmp_path / "last.safetensors") == (config.dump(), model.categories)
-    last = read_state_dict(tmp_path / "last.safetensors")
+    last = Checkpoint.open(tmp_path / "last.safetensors")
+    assert (last.config, last.categories) == (config.dump(), model.categories)
     assert all(torch.equal(last[key], value) for key, value in model.state_dict().items())
     assert [row["iteration"] for row in rows(tmp_path)] == [2, 4, 6]
     names = {"loss", "loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}

@@ -1,0 +1,146 @@
+"""Formats of checkpoint files, told apart by their first bytes, never by their names.
+
+safetensors, PyTorch's zip files, PyTorch's older stream of pickles (the published detectors, 2020), and
+Caffe2-style pickles of numpy arrays (the MSRA backbones). PyTorch files go through `weights_only=True`; numpy
+pickles through `unpickling`. There is no fallback to a plain unpickler.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnest_zoo.checkpoint.unpickling import Array, NumpyUnpickler
+from resnest_zoo.errors import CheckpointError
+
+# First bytes of PyTorch's format before 1.6: protocol 2 and the pickled magic number 0x1950a86a20f9469cfc6c.
+_TORCH_STREAM = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+_ZIP = b"PK\x03\x04"
+# What stands between the top of a file and its tensors, by those who write it so: detectron2, mmdetection.
+_WRAPPERS = ("model", "state_dict")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds.
+
+    Attributes:
+        format: its format, for people.
+        tensors: how to read each tensor, under the file's own names.
+        metadata: texts in the header of a safetensors file.
+        beside: what a pickle holds beside the tensors, such as `meta`, `optimizer` and `iteration`.
+    """
+
+    format: str
+    tensors: Mapping[str, Callable[[], Tensor]]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    beside: Mapping[str, object] = field(default_factory=dict)
+
+
+def read_contents(path: Path) -> Contents:
+    """Read what a file holds; of safetensors and zip files not the tensors themselves.
+
+    Raises:
+        CheckpointError: the file is missing, empty, truncated, a web page, or no checkpoint; it holds
+            anything but tensors or arrays; or reading it would run code.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    reader = _reader_for(path, head)
+    try:
+        return reader(path)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused: it holds something other than plain tensors, or is damaged: {reason(error)}. "
+            "If you trust it, convert it to safetensors with the tool that made it"
+        ) from error
+    except Exception as error:  # a damaged file makes the readers fail in many ways
+        raise CheckpointError(f"{path}: damaged or truncated: {reason(error)}") from error
+
+
+def _reader_for(path: Path, head: bytes) -> Callable[[Path], Contents]:
+    if not head:
+        raise CheckpointError(f"{path}: the file is empty")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError(
+            f"{path}: is a web page, not a checkpoint; the download was answered with HTML or XML"
+        )
+    if head[8:9] == b"{":
+        return _read_safetensors
+    if head.startswith(_ZIP):
+        # mmap: tensors that are not asked for (an optimizer's) are never read.
+        return partial(_read_torch, format="a PyTorch file", mmap=True)
+    if head.startswith(_TORCH_STREAM):
+        return partial(_read_torch, format="a PyTorch file of before 1.6", mmap=False)
+    if head.startswith(b"\x80"):
+        return _read_numpy_pickle
+    raise CheckpointError(
+        f"{path}: no checkpoint: expected safetensors, a PyTorch file or a pickle of numpy arrays, "
+        f"got a file that starts with {head[:8]!r}"
+    )
+
+
+def _read_safetensors(path: Path) -> Contents:
+    from safetensors import safe_open
+
+    file: Any = safe_open(path, framework="pt")
+    tensors = {key: partial(file.get_tensor, key) for key in file.keys()}  # noqa: SIM118 - no mapping
+    return Contents("safetensors", _not_empty(path, tensors), dict(file.metadata() or {}))
+
+
+def _read_torch(path: Path, format: str, mmap: bool) -> Contents:
+    return _unwrapped(path, format, torch.load(path, map_location="cpu", weights_only=True, mmap=mmap))
+
+
+def _read_numpy_pickle(path: Path) -> Contents:
+    with path.open("rb") as file:
+        return _unwrapped(path, "a pickle of arrays", NumpyUnpickler(file, encoding="latin1").load())
+
+
+def _unwrapped(path: Path, format: str, content: object) -> Contents:
+    """The tensors of a pickle, and what is beside them."""
+    beside: Mapping[str, object] = {}
+    if isinstance(content, Mapping):
+        wrapper = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if wrapper is not None:
+            beside = {str(key): value for key, value in content.items() if key != wrapper}
+            content = content[wrapper]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: no checkpoint: expected named tensors, got {type(content).__name__}")
+    tensors: dict[str, Callable[[], Tensor]] = {}
+    for key, value in content.items():
+        value = value.tensor if isinstance(value, Array) else value
+        if isinstance(key, str) and isinstance(value, Tensor):
+            tensors[key] = partial(_itself, value)
+        elif not isinstance(value, str):  # a note such as __author__ is no harm
+            raise CheckpointError(f"{path}: entry {key!r} is a {type(value).__name__}, not a tensor")
+    return Contents(format, _not_empty(path, tensors), beside=beside)
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _not_empty(path: Path, tensors: Mapping[str, Callable[[], Tensor]]) -> Mapping[str, Callable[[], Tensor]]:
+    if not tensors:
+        raise CheckpointError(f"{path}: no checkpoint: expected named tensors, got none")
+    return tensors
+
+
+def reason(error: BaseException) -> str:
+    """The line that says what happened; torch opens with advice to read the file unsafely."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("Weights only load failed", "(1)", "(2)"))]
+    return lines[0][:300] if lines else type(error).__name__

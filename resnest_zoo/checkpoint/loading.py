@@ -1,0 +1,94 @@
+"""From a checkpoint into a model: strictly, all or nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from resnest_zoo.checkpoint.opened import Checkpoint
+from resnest_zoo.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+# Constants of the architecture that some versions of detectron2 stored beside the weights.
+_STRAY = (".cell_anchors", "pixel_mean", "pixel_std")
+_LISTED = 40
+
+
+def load_checkpoint(
+    model: nn.Module,
+    source: str | Path | Checkpoint,
+    *,
+    replaceable: Iterable[str] = (),
+    removable: Iterable[str] = (),
+) -> tuple[str, ...]:
+    """Load a checkpoint into `model`, strictly.
+
+    Args:
+        model: its state dict's keys and shapes decide what must be in the file.
+        source: a file of any format and layout, or one already opened.
+        replaceable: names of layers that keep their fresh values if any of them has another shape in
+            the file (the class layers, when a model gets other classes).
+        removable: names of modules that the file may hold though the model lacks them (the mask head, when a
+            model is to find boxes alone). A warning names those left out.
+
+    Returns:
+        The names of the replaceable layers that were not loaded, sorted; empty when all were.
+
+    Raises:
+        CheckpointError: keys are missing or unexpected or shapes differ: all listed, sorted. The model
+            is then unchanged.
+    """
+    checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
+    path = checkpoint.path
+    state = {k: v for k, v in checkpoint.items() if not k.startswith(_STRAY) and _STRAY[0] not in k}
+    own = model.state_dict()
+    for module in removable:
+        if left_out := {key for key in state if key.startswith(f"{module}.")} - own.keys():
+            logger.warning("%s: left out: %s, of which the model has none", path.name, module)
+            state = {key: value for key, value in state.items() if key not in left_out}
+    layers = sorted(replaceable)
+    kept = {key for key in own for layer in layers if key.startswith(f"{layer}.")}
+    if not any(key in state and state[key].shape != own[key].shape for key in kept):
+        kept, layers = set(), []
+    problems, clashes = _differences(own, state, kept)
+    if problems:
+        raise CheckpointError(f"{path}: belongs to another model:\n" + "\n".join(problems), clashes)
+    # What the file may lack: fresh class layers, and how many batches a norm has seen.
+    absent = {key: value if key in kept else torch.zeros_like(value) for key, value in own.items()}
+    model.load_state_dict(absent | {key: state[key] for key in own if key in state and key not in kept})
+    if layers:
+        logger.warning("%s: class layers start fresh: %s", path.name, ", ".join(layers))
+    return tuple(layers)
+
+
+def _differences(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], kept: set[str]
+) -> tuple[list[str], dict[str, tuple[int, ...]]]:
+    """A heading and a sorted list for each kind of difference, and the shapes in the file that clash."""
+    # How many batches a norm has seen matters to nobody and is missing beside frozen norms.
+    mine = {k for k in own if not k.endswith("num_batches_tracked")} - kept
+    theirs = {k for k in state if not k.endswith("num_batches_tracked")} - kept
+    clashes = {
+        key: tuple(state[key].shape)
+        for key in sorted(mine & theirs)
+        if own[key].shape != state[key].shape or not state[key].is_floating_point()
+    }
+    lines: list[str] = []
+    for heading, items in (
+        ("missing keys", sorted(mine - theirs)),
+        ("unexpected keys", sorted(theirs - mine)),
+        ("shape clashes", [f"{k}: expected {_kind(own[k])}, got {_kind(state[k])}" for k in clashes]),
+    ):
+        if items:
+            more = [f"    … and {len(items) - _LISTED} more"] if len(items) > _LISTED else []
+            lines += [f"  {len(items)} {heading}:", *(f"    {item}" for item in items[:_LISTED]), *more]
+    return lines, clashes
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
