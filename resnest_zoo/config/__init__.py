@@ -1,9 +1,10 @@
 """The configuration of a detector: detectron2's YAML schema, read into frozen, typed dataclasses.
 
-    schema    every key that has an effect here: its name, type, range and default
-    keys      the same keys seen flat ("MODEL.RPN.NMS_THRESH"), and the conversion of values
-    checks    what must hold between keys before a model can be built
-    loading   YAML files, `_BASE_` chains, the packaged configs
+    schema        every key that has an effect here: its name, type, range and default
+    differences   keys that detectron2 has and this package not, and the other way round
+    keys          the same keys seen flat ("MODEL.RPN.NMS_THRESH"), and the conversion of values
+    checks        what must hold between keys before a model can be built
+    loading       YAML files, `_BASE_` chains, the packaged configs
 
 `MODEL.RPN.NMS_THRESH` of a file is `config.model.rpn.nms_thresh`. Nothing here imports torch.
 """

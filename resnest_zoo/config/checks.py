@@ -141,6 +141,8 @@ def _check_matching(model: Model) -> Iterator[str]:
 
 def _check_cascade(model: Model) -> Iterator[str]:
     if model.roi_heads.name != "CascadeROIHeads":
+        if model.roi_mask_head.per_stage:
+            yield "MODEL.ROI_MASK_HEAD.PER_STAGE: set False, only CascadeROIHeads have stages"
         return
     ious, weights = model.roi_box_cascade_head.ious, model.roi_box_cascade_head.bbox_reg_weights
     if not ious or len(ious) != len(weights):

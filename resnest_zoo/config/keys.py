@@ -11,7 +11,7 @@ import ast
 import difflib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from functools import cached_property
 from types import UnionType
@@ -257,6 +257,18 @@ def apply(section: Section, flat: Mapping[str, Any], prefix: str = "") -> Sectio
         elif key in flat:
             changes[name] = flat[key]
     return replace(section, **changes)
+
+
+def without_defaults(section: Any, names: Collection[str], prefix: str = "") -> dict[str, Any]:
+    """`to_tree` of a section, without those keys among `names` that have their default."""
+    tree: dict[str, Any] = {}
+    for name, value in vars(section).items():
+        key = f"{prefix}{name.upper()}"
+        if _is_section(value):
+            tree[name.upper()] = without_defaults(value, names, f"{key}.")
+        elif key not in names or value != getattr(type(section), name):
+            tree[name.upper()] = to_tree(value)
+    return tree
 
 
 def to_tree(value: Any) -> Any:

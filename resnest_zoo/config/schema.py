@@ -5,8 +5,8 @@ whole rule for a value: `Literal` lists what is allowed, `Annotated` adds a rang
 detectron2's, because the YAML files of its users leave out what they do not change; `RADIX`,
 `DEEP_STEM`, `AVD`, `AVG_DOWN` and `BOTTLENECK_WIDTH` come from the ResNeSt fork.
 
-Keys of detectron2 without a field stand at the end: `IGNORED` has no effect on these detectors, and
-`FIXED` would have one that this package does not build. What must hold between keys is in `checks`.
+`differences` lists the keys of detectron2 without a field, and the fields that detectron2 lacks. What must
+hold between keys is in `checks`.
 
 Source: detectron2, config/defaults.py.
 """
@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 import yaml
 
 from resnest_zoo.config import checks, keys
+from resnest_zoo.config.differences import FIXED, IGNORED, OWN
 from resnest_zoo.config.keys import Bounds
 
 PositiveInt = Annotated[int, Bounds(1)]
@@ -160,6 +161,7 @@ class ROIBoxCascadeHead:
         (30.0, 30.0, 15.0, 15.0),
     )
     ious: tuple[Fraction, ...] = (0.5, 0.6, 0.7)
+    average: Literal["probabilities", "logits"] = "probabilities"  # of the stages, as the boxes' scores
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ class ROIMaskHead:
     conv_dim: PositiveInt = 256
     norm: Norm = ""
     cls_agnostic_mask: bool = False
+    per_stage: bool = False  # one head for each stage of a cascade, averaged on the final boxes
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,7 @@ class Model:
     weights: str = ""
     pixel_mean: tuple[float, float, float] = (103.53, 116.28, 123.675)  # in the order of INPUT.FORMAT
     pixel_std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
+    bbox_reg_clamp: Literal["growth", "both"] = "growth"  # of sides: growth alone, or shrinking too
     backbone: Backbone = Backbone()
     resnets: ResNets = ResNets()
     fpn: FPN = FPN()
@@ -391,57 +395,11 @@ class Config:
         return tree
 
     def dump(self) -> str:
-        """YAML that reads back as an equal config, here and in detectron2 with the ResNeSt fork's keys."""
-        return yaml.safe_dump({"VERSION": 2, **self.to_dict()}, sort_keys=False)
+        """YAML that reads back as an equal config, here and in detectron2 with the ResNeSt fork's keys.
 
+        The keys of `OWN` are written where they are set: detectron2 would refuse them.
+        """
+        return yaml.safe_dump({"VERSION": 2, **keys.without_defaults(self, OWN)}, sort_keys=False)
 
-# A name stands for the key itself or for all keys of the section.
-IGNORED = frozenset(
-    {
-        "CUDNN_BENCHMARK",
-        "DATALOADER.REPEAT_SQRT",
-        "DATALOADER.REPEAT_THRESHOLD",
-        "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST",
-        "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN",
-        "DATASETS.PROPOSAL_FILES_TEST",
-        "DATASETS.PROPOSAL_FILES_TRAIN",
-        "FLOAT32_PRECISION",
-        "GLOBAL",
-        "MODEL.ANCHOR_GENERATOR.ANGLES",
-        "MODEL.PANOPTIC_FPN.COMBINE.ENABLED",  # detectron2 itself no longer reads it
-        "MODEL.RETINANET",
-        "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER",
-        "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES",
-        "MODEL.ROI_KEYPOINT_HEAD",
-        "SOLVER.NUM_DECAYS",
-        "TEST.EXPECTED_RESULTS",
-        "TEST.KEYPOINT_OKS_SIGMAS",
-        "VIS_PERIOD",
-    }
-)
-
-FIXED: dict[str, Any] = {
-    "DATALOADER.SAMPLER_TRAIN": Literal["TrainingSampler"],
-    "MODEL.ANCHOR_GENERATOR.NAME": Literal["DefaultAnchorGenerator"],
-    "MODEL.FPN.FUSE_TYPE": Literal["sum"],
-    "MODEL.KEYPOINT_ON": Literal[False],
-    "MODEL.LOAD_PROPOSALS": Literal[False],
-    "MODEL.PROPOSAL_GENERATOR.NAME": Literal["RPN"],
-    "MODEL.RESNETS.RES5_DILATION": Literal[1],  # an FPN needs strides that double
-    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": Literal["smooth_l1"],
-    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": Literal["ROIAlignV2"],
-    "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES": Literal[False],
-    "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": Literal[False],
-    "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": Literal[False],
-    "MODEL.ROI_MASK_HEAD.NAME": Literal["MaskRCNNConvUpsampleHead"],
-    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": Literal["ROIAlignV2"],
-    "MODEL.RPN.BBOX_REG_LOSS_TYPE": Literal["smooth_l1"],
-    "MODEL.RPN.BOUNDARY_THRESH": Literal[-1],
-    "MODEL.RPN.CONV_DIMS": tuple[Literal[-1]],
-    "MODEL.RPN.HEAD_NAME": Literal["StandardRPNHead"],
-    "MODEL.SEM_SEG_HEAD.NAME": Literal["SemSegFPNHead"],
-    "SOLVER.RESCALE_INTERVAL": Literal[False],
-    "VERSION": Literal[2],
-}
 
 KEYS = keys.KeySet(keys.leaf_hints(Config), FIXED, IGNORED)

@@ -140,7 +140,8 @@ def _build_rpn(cfg: Config, backbone: FPN) -> RPN:
         c.loss_weight * c.bbox_reg_loss_weight,
     )
     head = RPNHead(backbone.out_channels, anchors.num_anchors)
-    return RPN(c.in_features, anchors, head, limits, c.bbox_reg_weights, in_training)
+    clamp_shrink = cfg.model.bbox_reg_clamp == "both"
+    return RPN(c.in_features, anchors, head, limits, c.bbox_reg_weights, in_training, clamp_shrink)
 
 
 def _build_roi_heads(cfg: Config, backbone: FPN) -> ROIHeads:
@@ -163,6 +164,7 @@ def _build_roi_heads(cfg: Config, backbone: FPN) -> ROIHeads:
                 weights,
                 box.smooth_l1_beta,
                 box.bbox_reg_loss_weight,
+                cfg.model.bbox_reg_clamp == "both",
             )
         )
     pooler = _build_pooler(cfg, backbone, box.pooler_resolution, box.pooler_sampling_ratio)
@@ -172,7 +174,9 @@ def _build_roi_heads(cfg: Config, backbone: FPN) -> ROIHeads:
     mask = _build_mask_branch(cfg, backbone) if cfg.model.mask_on else None
     if cascade:
         lists = nn.ModuleList(heads), nn.ModuleList(predictors)
-        return CascadeROIHeads(pooler, *lists, limits, sampling, mask)
+        stages = CascadeROIHeads(pooler, *lists, limits, sampling, mask)
+        stages.average_logits = cfg.model.roi_box_cascade_head.average == "logits"
+        return stages
     return ROIHeads(pooler, heads[0], predictors[0], limits, sampling, mask)
 
 
@@ -193,17 +197,20 @@ def _build_pooler(cfg: Config, backbone: FPN, resolution: int, sampling_ratio: i
     return ROIPooler(in_features, strides, resolution, sampling_ratio)
 
 
-def _build_mask_branch(cfg: Config, backbone: FPN) -> tuple[ROIPooler, MaskHead]:
+def _build_mask_branch(cfg: Config, backbone: FPN) -> tuple[ROIPooler, nn.Module]:
     c = cfg.model.roi_mask_head
-    head = MaskHead(
-        backbone.out_channels,
-        (c.conv_dim,) * c.num_conv,
-        cfg.model.roi_heads.num_classes,
-        c.cls_agnostic_mask,
-        c.norm,
-    )
+    heads = [
+        MaskHead(
+            backbone.out_channels,
+            (c.conv_dim,) * c.num_conv,
+            cfg.model.roi_heads.num_classes,
+            c.cls_agnostic_mask,
+            c.norm,
+        )
+        for _ in (cfg.model.roi_box_cascade_head.ious if c.per_stage else (0,))
+    ]
     pooler = _build_pooler(cfg, backbone, c.pooler_resolution, c.pooler_sampling_ratio)
-    return pooler, head
+    return pooler, nn.ModuleList(heads) if c.per_stage else heads[0]
 
 
 def _build_semantic(cfg: Config, backbone: FPN) -> SemanticBranch:

@@ -128,6 +128,7 @@ class BoxPredictor(nn.Module):
         box_weights: Weights4,
         smooth_l1_beta: float = 0.0,
         box_loss_weight: float = 1.0,
+        clamp_shrink: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -137,6 +138,7 @@ class BoxPredictor(nn.Module):
         self.cls_score = nn.Linear(in_features, num_classes + 1)
         self.bbox_pred = nn.Linear(in_features, 4 if class_agnostic else 4 * num_classes)
         self.box_weights = box_weights
+        self.clamp_shrink = clamp_shrink
         self.class_layers = ("cls_score",) if class_agnostic else ("cls_score", "bbox_pred")
         init_normal_(self.cls_score, std=0.01)
         init_normal_(self.bbox_pred, std=0.001)
@@ -144,6 +146,10 @@ class BoxPredictor(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(R, F) to logits (R, K + 1), background last, and deltas (R, 4 * K or 4)."""
         return self.cls_score(x), self.bbox_pred(x)
+
+    def decode(self, deltas: Tensor, boxes: Tensor) -> Tensor:
+        """Deltas (R, 4 * K or 4) of boxes (R, 4) to boxes (R, 4 * K or 4), not clipped."""
+        return decode_boxes(deltas, boxes, self.box_weights, clamp_shrink=self.clamp_shrink)
 
     def losses(self, logits: Tensor, deltas: Tensor, samples: Sequence[Samples]) -> dict[str, Tensor]:
         """`loss_cls` and `loss_box_reg` of what `forward` gave for the samples of all pictures.
@@ -210,10 +216,15 @@ def select_detections(
     return Detections(boxes[keep], scores[keep], classes[keep], image_size)
 
 
+def mask_regions(samples: list[Samples]) -> list[tuple[Tensor, Tensor]]:
+    """Each picture's matched targets (F,) and foreground boxes (F, 4), on the CPU."""
+    return [(s.matched.cpu(), s.boxes[s.foreground].cpu()) for s in samples]
+
+
 class ROIHeads(nn.Module):
     """Boxes by one stage, and masks of the boxes found.
 
-    A subclass replaces `detect_boxes` and `box_losses`; the mask branch is the same for all.
+    A subclass replaces `detect_boxes` and `box_losses`, and may replace what concerns masks.
     """
 
     def __init__(
@@ -223,7 +234,7 @@ class ROIHeads(nn.Module):
         box_predictor: nn.Module,
         limits: DetectionLimits,
         sampling: ProposalSampling,
-        mask_branch: tuple[ROIPooler, MaskHead] | None = None,
+        mask_branch: tuple[ROIPooler, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.box_pooler = box_pooler
@@ -232,15 +243,16 @@ class ROIHeads(nn.Module):
         self.limits = limits
         self.sampling = sampling
         self.mask_pooler: ROIPooler | None = None
-        self.mask_head: MaskHead | None = None
+        self.mask_head: nn.Module | None = None
         if mask_branch is not None:
             self.mask_pooler, self.mask_head = mask_branch
 
     def detect_boxes(self, features: dict[str, Tensor], proposals: list[Proposals]) -> list[Detections]:
         """Classify and refine the proposals of each image."""
+        predictor: BoxPredictor = self.box_predictor  # type: ignore[assignment]
         boxes = [p.boxes for p in proposals]
-        logits, deltas = self.box_predictor(self.box_head(self.box_pooler(features, boxes)))
-        decoded = decode_boxes(deltas, torch.cat(boxes), self.box_predictor.box_weights)  # type: ignore[arg-type]
+        logits, deltas = predictor(self.box_head(self.box_pooler(features, boxes)))
+        decoded = predictor.decode(deltas, torch.cat(boxes))
         return self.select(decoded, logits.softmax(dim=1), proposals)
 
     def select(self, boxes: Tensor, scores: Tensor, proposals: list[Proposals]) -> list[Detections]:
@@ -258,9 +270,15 @@ class ROIHeads(nn.Module):
         if self.mask_head is None or self.mask_pooler is None:
             return detections
         pooled = self.mask_pooler(features, [d.boxes for d in detections])
-        probs = self.mask_head(pooled, torch.cat([d.classes for d in detections]))  # (R, M, M)
+        probs = self.mask_probs(pooled, torch.cat([d.classes for d in detections]))  # (R, M, M)
         counts = [len(d.boxes) for d in detections]
         return [replace(d, mask_probs=p) for d, p in zip(detections, probs.split(counts), strict=True)]
+
+    def mask_probs(self, pooled: Tensor, classes: Tensor) -> Tensor:
+        """Probabilities of each box's own class: (R, C, S, S) and (R,) to (R, M, M)."""
+        assert self.mask_head is not None
+        probs: Tensor = self.mask_head(pooled, classes)
+        return probs
 
     def losses(
         self,
@@ -286,27 +304,32 @@ class ROIHeads(nn.Module):
         if self.mask_head is None:
             return self.box_losses(features, samples, targets)
         # Copied before the box head is queued: polygons are drawn while an accelerator works on that.
-        regions = [(s.matched.cpu(), s.boxes[s.foreground].cpu()) for s in samples]
+        regions = mask_regions(samples)
         losses = self.box_losses(features, samples, targets)
-        return losses | {"loss_mask": self._mask_loss(features, samples, targets, regions)}
+        head: MaskHead = self.mask_head  # type: ignore[assignment]
+        pooled = self._pool_foreground(features, samples)
+        return losses | {"loss_mask": self._mask_loss(head, pooled, samples, targets, regions)}
+
+    def _pool_foreground(self, features: dict[str, Tensor], samples: list[Samples]) -> Tensor:
+        """(F, C, S, S), what the mask head sees of the foreground of all pictures."""
+        assert self.mask_pooler is not None
+        return self.mask_pooler(features, [s.boxes[s.foreground] for s in samples])
 
     def _mask_loss(
         self,
-        features: dict[str, Tensor],
+        head: MaskHead,
+        pooled: Tensor,
         samples: list[Samples],
         targets: Sequence[Targets],
         regions: list[tuple[Tensor, Tensor]],
     ) -> Tensor:
-        """Of the foreground; `regions` are each picture's matched targets and boxes, on the CPU."""
-        assert self.mask_head is not None
-        assert self.mask_pooler is not None
+        """Of the foreground, `pooled`; `regions` are those of `samples`."""
         masks = []
         for target, (matched, boxes) in zip(targets, regions, strict=True):
             assert target.masks is not None  # targets without masks were refused
-            masks.append(crop_masks(target.masks, matched, boxes, 2 * self.mask_pooler.output_size))
-        pooled = self.mask_pooler(features, [s.boxes[s.foreground] for s in samples])
+            masks.append(crop_masks(target.masks, matched, boxes, 2 * pooled.shape[-1]))
         classes = torch.cat([s.target_classes for s in samples])
-        return self.mask_head.loss(pooled, classes, torch.cat([m.to(pooled.device) for m in masks]))
+        return head.loss(pooled, classes, torch.cat([m.to(pooled.device) for m in masks]))
 
     def box_losses(
         self, features: dict[str, Tensor], samples: list[Samples], targets: Sequence[Targets]

@@ -88,6 +88,7 @@ class RPN(nn.Module):
         limits: ProposalLimits,
         box_weights: Weights4,
         in_training: RPNTraining,
+        clamp_shrink: bool = False,
     ) -> None:
         super().__init__()
         self.in_features = in_features
@@ -96,6 +97,7 @@ class RPN(nn.Module):
         self.limits = limits
         self.box_weights = box_weights
         self.in_training = in_training
+        self.clamp_shrink = clamp_shrink
 
     def forward(self, features: dict[str, Tensor], image_sizes: tuple[SizeHW, ...]) -> list[Proposals]:
         """Proposals of each picture, at most `post_nms_topk`, by falling objectness."""
@@ -177,7 +179,12 @@ class RPN(nn.Module):
         for index, ((level_logits, deltas), anchors) in enumerate(zip(answers, all_anchors, strict=True)):
             best, at = level_logits.topk(min(limits.pre_nms_topk, len(anchors)), dim=1)  # (N, k)
             best_deltas = deltas.gather(1, at[:, :, None].expand(-1, -1, 4))  # (N, k, 4)
-            decoded = decode_boxes(best_deltas.flatten(0, 1), anchors[at.flatten()], self.box_weights)
+            decoded = decode_boxes(
+                best_deltas.flatten(0, 1),
+                anchors[at.flatten()],
+                self.box_weights,
+                clamp_shrink=self.clamp_shrink,
+            )
             boxes.append(decoded.unflatten(0, at.shape))  # (N, k, 4)
             logits.append(best)
             level_ids.append(at.new_full((at.shape[1],), index))

@@ -21,13 +21,15 @@ Weights4 = tuple[float, float, float, float]
 MAX_LOG_GROWTH = math.log(1000.0 / 16)
 
 
-def decode_boxes(deltas: Tensor, anchors: Tensor, weights: Weights4) -> Tensor:
+def decode_boxes(deltas: Tensor, anchors: Tensor, weights: Weights4, *, clamp_shrink: bool = False) -> Tensor:
     """Apply regression deltas to anchors.
 
     Args:
         deltas: (R, 4 * K), order (dx, dy, dw, dh) per class, unitless.
         anchors: (R, 4) xyxy, pixels.
         weights: divisors of the four deltas.
+        clamp_shrink: limit how much a side shrinks as its growth is limited, to 16 / 1000, as mmdetection
+            does; the reference limits growth alone.
 
     Returns:
         (R, 4 * K) boxes in the frame of `anchors`, at least float32, not clipped.
@@ -35,7 +37,8 @@ def decode_boxes(deltas: Tensor, anchors: Tensor, weights: Weights4) -> Tensor:
     Raises:
         ShapeError: the first dimensions differ.
 
-    Source: R-CNN (Girshick et al., 2014), appendix C; detectron2, `Box2BoxTransform.apply_deltas`.
+    Source: R-CNN (Girshick et al., 2014), appendix C; detectron2, `Box2BoxTransform.apply_deltas`;
+    mmdetection 3.3, `delta2bbox`.
     """
     if deltas.shape[0] != anchors.shape[0]:
         raise ShapeError(f"decode_boxes: {deltas.shape[0]} rows of deltas for {anchors.shape[0]} anchors")
@@ -45,7 +48,8 @@ def decode_boxes(deltas: Tensor, anchors: Tensor, weights: Weights4) -> Tensor:
     sizes = anchors[:, 2:] - anchors[:, :2]  # (R, 2) wh
     centres = anchors[:, :2] + 0.5 * sizes
     shift = deltas[..., :2] / deltas.new_tensor(weights[:2])  # (R, K, 2)
-    growth = (deltas[..., 2:] / deltas.new_tensor(weights[2:])).clamp(max=MAX_LOG_GROWTH)
+    least = -MAX_LOG_GROWTH if clamp_shrink else None
+    growth = (deltas[..., 2:] / deltas.new_tensor(weights[2:])).clamp(min=least, max=MAX_LOG_GROWTH)
     new_centres = centres[:, None] + shift * sizes[:, None]
     half = 0.5 * growth.exp() * sizes[:, None]
     return torch.cat((new_centres - half, new_centres + half), dim=2).flatten(1)  # (R, 4 * K)
