@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 import yaml
 
 from resnest_zoo.config import Config, load_config, parse_config, resolve_path
-from resnest_zoo.config.schema import FIXED, IGNORED, KEYS
+from resnest_zoo.config.differences import FIXED, IGNORED, OWN
+from resnest_zoo.config.schema import KEYS
 from resnest_zoo.errors import ConfigError
 from resnest_zoo.registry import SHIPPED, info
 
@@ -86,7 +88,8 @@ def test_published_config_holds_exactly_the_published_values(name: str) -> None:
     expected = {**FACTS["defaults"], **FACTS["models"][name]}
     if config.model.resnets.radix > 1:
         expected |= dict.fromkeys(IMPLIED_BY_RADIX, True)
-    assert {key: value_of(config, key) for key in KEYS.typed} == {key: expected[key] for key in KEYS.typed}
+    keys = KEYS.typed.keys() - OWN
+    assert {key: value_of(config, key) for key in keys} == {key: expected[key] for key in keys}
 
 
 def test_every_key_a_published_model_sets_is_typed() -> None:
@@ -97,14 +100,19 @@ def test_every_packaged_file_loads_and_is_a_model_or_a_base() -> None:
     root = resolve_path(BASE).parent
     names = {file.relative_to(root).as_posix() for file in root.rglob("*.yaml")}
     shipped = {info(name).config for name in SHIPPED}
-    assert {name for name in names if not name.startswith("Base-")} == set(FACTS["models"]) | shipped
+    theirs = {name for name in names if name.startswith("MMDetection/")}
+    assert {name for name in names - theirs if not name.startswith("Base-")} == set(FACTS["models"]) | shipped
+    assert len(theirs) == 8 + 4 * 2  # the published ones; four methods in two styles
     for name in names:
         load_config(name)
 
 
 def test_defaults_are_those_of_detectron2() -> None:
     expected = {**FACTS["defaults"], "DATASETS.TRAIN": [], "DATASETS.TEST": []}
-    assert {key: value_of(Config(), key) for key in KEYS.typed} == {key: expected[key] for key in KEYS.typed}
+    keys = KEYS.typed.keys() - OWN
+    assert {key: value_of(Config(), key) for key in keys} == {key: expected[key] for key in keys}
+    assert KEYS.typed.keys() >= OWN
+    assert not OWN & FACTS["defaults"].keys()
 
 
 def test_every_key_of_detectron2_is_typed_or_fixed_or_ignored_and_never_two_of_them() -> None:
@@ -312,7 +320,21 @@ def test_dump_loads_back_as_an_equal_config(tmp_path: Path, name: str) -> None:
     config = load_config(name, ["SOLVER.BASE_LR", "1e-5", "SOLVER.WEIGHT_DECAY_BIAS", "0"])
     text = config.dump()
     assert load_config(write(tmp_path, text)) == config
-    assert yaml.safe_load(text) == {"VERSION": 2, **config.to_dict()}
+    tree = config.to_dict()
+    for key in OWN:  # at their defaults
+        *sections, last = key.split(".")
+        del reduce(lambda part, section: part[section], sections, tree)[last]
+    assert yaml.safe_load(text) == {"VERSION": 2, **tree}
+
+
+def test_a_key_that_detectron2_lacks_is_dumped_where_it_is_set(tmp_path: Path) -> None:
+    config = load_config("MMDetection/cascade-mask-rcnn_r50_fpn_1x_coco.yaml")
+    text = config.dump()
+    tree = yaml.safe_load(text)["MODEL"]
+    assert tree["BBOX_REG_CLAMP"] == "both"
+    assert tree["ROI_BOX_CASCADE_HEAD"]["AVERAGE"] == "logits"
+    assert tree["ROI_MASK_HEAD"]["PER_STAGE"] is True
+    assert load_config(write(tmp_path, text)) == config
 
 
 # --- values and overrides -----------------------------------------------------------------------------
@@ -446,6 +468,9 @@ def test_value_in_place_of_a_section_is_refused(tmp_path: Path, text: str) -> No
         ("MODEL.RPN.IOU_LABELS", [0, 2, 1], "a list, each item -1 or 0 or 1"),
         ("MODEL.PIXEL_STD", [1, 0, 1], "a list of length 3, each item a number of at least"),
         ("MODEL.PIXEL_MEAN", 5, "a list of length 3"),
+        ("MODEL.BBOX_REG_CLAMP", "shrink", "'growth' or 'both'"),
+        ("MODEL.ROI_BOX_CASCADE_HEAD.AVERAGE", "scores", "'probabilities' or 'logits'"),
+        ("MODEL.ROI_MASK_HEAD.PER_STAGE", 3, "True or False"),
         ("MODEL.WEIGHTS", None, "a string"),
         ("MODEL.WEIGHTS", 5, "a string"),
         ("MODEL.ANCHOR_GENERATOR.SIZES", [32, 64], "a list, each item a list, each item a number"),
@@ -508,6 +533,7 @@ def test_detectron2s_c4_defaults_are_refused_with_everything_to_set(tmp_path: Pa
             {"MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": False},
             "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG",
         ),
+        (BASE, {"MODEL.ROI_MASK_HEAD.PER_STAGE": True}, "MODEL.ROI_MASK_HEAD.PER_STAGE"),
         (PANOPTIC, {"MODEL.SEM_SEG_HEAD.IN_FEATURES": ["res2"]}, "MODEL.SEM_SEG_HEAD.IN_FEATURES"),
         (BASE, {"MODEL.ROI_HEADS.IN_FEATURES": ["p3", "p5"]}, "MODEL.ROI_HEADS.IN_FEATURES"),
         (BASE, {"MODEL.ROI_HEADS.IN_FEATURES": ["p5", "p4"]}, "MODEL.ROI_HEADS.IN_FEATURES"),

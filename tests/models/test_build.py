@@ -7,7 +7,10 @@ from resnest_zoo.categories import COCO_PANOPTIC, Categories
 from resnest_zoo.config import Config, load_config
 from resnest_zoo.errors import ConfigError
 from resnest_zoo.models import GeneralizedRCNN, build_model
+from resnest_zoo.models.cascade import CascadeROIHeads
+from resnest_zoo.models.mask_head import MaskHead
 from resnest_zoo.registry import info
+from tests.models.tiny import CASCADE, MASK, MMDETECTION, tiny_model
 
 
 def build(name: str, categories: Categories | None, **overrides: object) -> GeneralizedRCNN:
@@ -43,3 +46,19 @@ def test_a_config_that_describes_no_detector_is_refused() -> None:
 def test_names_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"1 category names for MODEL\.ROI_HEADS\.NUM_CLASSES 80"):
         build("faster_rcnn_resnet50", Categories.named(["helmet"]))
+
+
+def test_what_mmdetection_computes_otherwise_is_built_where_the_config_says_so() -> None:
+    plain, theirs = (tiny_model(*CASCADE, *MASK, *more) for more in ((), MMDETECTION))
+    for model, clamped in ((plain, False), (theirs, True)):
+        heads = model.roi_heads
+        assert isinstance(heads, CascadeROIHeads)
+        assert heads.average_logits is clamped
+        assert model.proposal_generator.clamp_shrink is clamped
+        assert [p.clamp_shrink for p in heads.box_predictor] == [clamped] * 3
+    assert isinstance(plain.roi_heads.mask_head, MaskHead)
+    assert [type(head) for head in theirs.roi_heads.mask_head] == [MaskHead] * 3
+    assert [key for key in theirs.state_dict() if "mask_head" in key and "predictor.bias" in key] == [
+        f"roi_heads.mask_head.{stage}.predictor.bias" for stage in range(3)
+    ]
+    assert {f"roi_heads.mask_head.{stage}.predictor" for stage in range(3)} <= set(theirs.class_layers)

@@ -18,7 +18,7 @@ from resnest_zoo.models.roi_heads import BoxPredictor, DetectionLimits, ROIHeads
 from resnest_zoo.structures import Proposals, Targets
 from tests.models import naive
 from tests.models.test_cascade import WEIGHTS as STAGE_WEIGHTS
-from tests.models.test_cascade import cascade
+from tests.models.test_cascade import cascade, masked_cascade
 from tests.models.test_mask_head import mask_head
 from tests.models.test_roi_heads import (
     NAMES,
@@ -330,6 +330,31 @@ def test_the_mask_head_learns_from_the_proposals_of_the_foreground(class_agnosti
                 pixels += 1
     assert pixels >= 7 * 14 * 14
     assert float(got.detach()) == pytest.approx(total / pixels, rel=1e-9)
+
+
+def test_each_mask_head_of_a_cascade_learns_from_the_foreground_of_its_own_stage():
+    real, features = targets([6, 4]), pyramid(2)
+    roi_heads = masked_cascade()
+    for predictor in roi_heads.box_predictor:
+        predictor.bbox_pred.weight.data.mul_(1 / 300)
+    given = near(real, 10)
+    got = roi_heads.losses(features, given, real)
+    assert [name for name in got if "mask" in name] == [f"loss_mask_stage{k}" for k in range(3)]
+    samples = [roi_heads.sampling(p, t) for p, t in zip(given, real, strict=True)]
+    boxes_only, of_stages = roi_heads._stage_losses(features, samples, real)
+    assert all(torch.equal(got[name], loss) for name, loss in boxes_only.items())
+    counts = []
+    for stage, (head, samples) in enumerate(zip(roi_heads.mask_head, of_stages, strict=True)):
+        wanted = [
+            crop_masks(t.masks, s.matched, s.boxes[s.foreground], 14)
+            for s, t in zip(samples, real, strict=True)
+        ]
+        pooled = roi_heads.mask_pooler(features, [s.boxes[s.foreground] for s in samples])
+        classes = torch.cat([s.target_classes for s in samples])
+        expected = head.loss(pooled, classes, torch.cat(wanted))
+        assert float(got[f"loss_mask_stage{stage}"].detach()) == pytest.approx(float(expected.detach()))
+        counts.append(len(classes))
+    assert counts[0] > counts[2] > 0, "no stage would show its own foreground"
 
 
 @pytest.mark.parametrize("counts", [[0], [0, 0]])

@@ -17,13 +17,14 @@ from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.models.semantic import SemSegFPNHead
 from resnest_zoo.ops.boxes import pairwise_iou
 from resnest_zoo.structures import Targets
-from tests.models.tiny import CASCADE, FASTER, MASK, PANOPTIC, RESNEST, picture, tiny_model
+from tests.models.tiny import CASCADE, FASTER, MASK, MMDETECTION, PANOPTIC, RESNEST, picture, tiny_model
 
 KINDS = {
     "faster": FASTER,
     "mask_resnest": (*MASK, *RESNEST, "MODEL.RESNETS.NORM", "SyncBN", "MODEL.FPN.NORM", "SyncBN"),
     "cascade": (*CASCADE, *MASK),
     "panoptic": (*PANOPTIC, *CASCADE),
+    "mmdetection": (*CASCADE, *MASK, *MMDETECTION),
 }
 RPN_LOSSES = {"loss_rpn_cls", "loss_rpn_loc"}
 STAGES = {f"loss_{part}_stage{k}" for part in ("cls", "box_reg") for k in range(3)}
@@ -32,6 +33,7 @@ NAMES = {
     "mask_resnest": RPN_LOSSES | {"loss_cls", "loss_box_reg", "loss_mask"},
     "cascade": RPN_LOSSES | STAGES | {"loss_mask"},
     "panoptic": RPN_LOSSES | STAGES | {"loss_mask", "loss_sem_seg"},
+    "mmdetection": RPN_LOSSES | STAGES | {f"loss_mask_stage{k}" for k in range(3)},
 }
 # So that nothing is left to chance.
 ALL = ("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "20000", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "2000")
@@ -99,7 +101,7 @@ def test_pictures_without_instances_give_finite_losses_and_gradients(kind, count
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_proposal_that_is_good_enough_gives_finite_losses(kind):
     overrides = ["MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", "False", "MODEL.ROI_HEADS.IOU_THRESHOLDS", "(1.0,)"]
-    if "cascade" in kind or kind == "panoptic":
+    if "CascadeROIHeads" in KINDS[kind]:
         overrides += ["MODEL.ROI_BOX_CASCADE_HEAD.IOUS", "(1.0, 1.0, 1.0)"]
     losses = training_model(kind, *overrides)(PICTURES, TARGETS)
     assert all(v == 0 for k, v in values(losses).items() if "box_reg" in k or "mask" in k)

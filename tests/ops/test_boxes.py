@@ -51,6 +51,12 @@ def test_shrinking_is_not_limited():
     assert box.tolist() == [[8.0, 0.0, 8.0, 16.0]]
 
 
+def test_shrinking_is_limited_as_growth_is_where_asked():
+    start = torch.tensor([[0.0, 0.0, 16.0, 16.0]])
+    box = decode_boxes(torch.tensor([[0.0, 0.0, -1e6, 1e6]]), start, WEIGHTS, clamp_shrink=True)[0]
+    assert torch.allclose(box[2:] - box[:2], torch.tensor([16.0 * 16 / 1000, 1000.0]))
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [(torch.float16, torch.float32), (torch.bfloat16, torch.float32), (torch.float64, torch.float64)],
