@@ -10,6 +10,7 @@
     ├── DataError                (ValueError)    a data set or one of its annotation files is wrong
     ├── ImageError               (ValueError)    an input picture cannot be used
     ├── ShapeError               (ValueError)    a tensor has the wrong shape or dtype
+    ├── NonFiniteError           (ArithmeticError) a model computed NaN or infinite values
     └── TrainingError            (RuntimeError)  training cannot go on
 
 Each is also the built-in exception named beside it, so `except ValueError` keeps working in code
@@ -73,6 +74,10 @@ class ImageError(ZooError, ValueError):
 
 class ShapeError(ZooError, ValueError):
     """A tensor has the wrong shape or dtype."""
+
+
+class NonFiniteError(ZooError, ArithmeticError):
+    """A model computed NaN or infinite values where it cannot go on with them. The message says where."""
 
 
 class TrainingError(ZooError, RuntimeError):

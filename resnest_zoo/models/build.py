@@ -10,6 +10,7 @@ from resnest_zoo.errors import ConfigError
 from resnest_zoo.models.anchors import AnchorGenerator
 from resnest_zoo.models.cascade import CascadeROIHeads
 from resnest_zoo.models.fpn import FPN
+from resnest_zoo.models.layers import DeformConv2d
 from resnest_zoo.models.mask_head import MaskHead
 from resnest_zoo.models.matching import Matcher, ProposalSampling, Sampler
 from resnest_zoo.models.panoptic import MergeLimits
@@ -45,6 +46,9 @@ def build_model(cfg: Config, categories: Categories | None = None) -> Generalize
         categories,
     )
     model = PanopticFPN(*parts, _build_semantic(cfg, backbone)) if panoptic else GeneralizedRCNN(*parts)
+    for name, module in model.named_modules():
+        if isinstance(module, DeformConv2d):
+            module.name = name
     model.config = cfg
     return model.eval()
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torchvision.ops import DeformConv2d as _DeformConv2d
 from torchvision.ops import FrozenBatchNorm2d as _FrozenBatchNorm2d
 
+from resnest_zoo.ops.sampling import deform_conv2d
+
 
 class FrozenBatchNorm2d(_FrozenBatchNorm2d):  # type: ignore[misc]  # torchvision has no types
     """A batch norm whose statistics and factors are constants.
@@ -86,8 +88,11 @@ class Conv2d(nn.Conv2d):
 class DeformConv2d(_DeformConv2d):  # type: ignore[misc]  # torchvision has no types
     """A 3x3 deformable convolution (DCNv1; with a mask DCNv2) with an optional `norm` and no bias.
 
-    torchvision's operator runs on the CPU and on CUDA.
+    Attributes:
+        name: in the model, for errors; the builder sets it.
     """
+
+    name = "a deformable convolution"
 
     def __init__(
         self,
@@ -116,10 +121,12 @@ class DeformConv2d(_DeformConv2d):  # type: ignore[misc]  # torchvision has no t
             x: (N, C_in, H, W).
             offset: (N, 2 * G * 9, H', W'), G deformable groups, (y, x) pairs in input pixels.
             mask: (N, G * 9, H', W') in [0, 1], a factor for each sample; None is all ones.
+
+        Raises:
+            NonFiniteError: an offset or a mask holds NaN or infinite values.
         """
-        # Autocast leaves weights wide and knows torchvision's operator on GPUs only, where it does the same.
-        inputs = [part if part is None else part.to(self.weight.dtype) for part in (x, offset, mask)]
-        x = super().forward(*inputs).to(x.dtype)
+        stride, padding = self.stride[0], self.padding[0]
+        x = deform_conv2d(x, offset, self.weight, mask, stride=stride, padding=padding, name=self.name)
         return x if self.norm is None else self.norm(x)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import roi_align
 
+from resnest_zoo.ops.sampling import roi_align
 from resnest_zoo.structures import Polygons
 
 # Pixels of bitmasks turned into floats at once: 256 MiB in float32.
@@ -49,7 +49,7 @@ def _crop_bitmasks(masks: Tensor, matched: Tensor, boxes: Tensor, side: int) -> 
         if len(rows):
             part = masks[first : first + step, None].to(boxes.dtype)  # (g, 1, H, W)
             rois = torch.cat(((matched[rows, None] - first).to(boxes.dtype), boxes[rows]), dim=1)
-            cropped[rows] = roi_align(part, rois, side, 1.0, 0, aligned=True)[:, 0] >= 0.5
+            cropped[rows] = roi_align(part, rois, side, 1.0, 0)[:, 0] >= 0.5
     return cropped
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from resnest_zoo.errors import ZooError
+from resnest_zoo.errors import NonFiniteError
 from resnest_zoo.ops.boxes import pairwise_iou
 from resnest_zoo.structures import Proposals, SizeHW, Targets
 
@@ -166,10 +166,10 @@ def require_finite(what: str, *tensors: Tensor) -> None:
     """Stop a training step that has nothing left to learn from.
 
     Raises:
-        ZooError: a value is NaN or infinite.
+        NonFiniteError: a value is NaN or infinite.
     """
     if not all(bool(tensor.isfinite().all()) for tensor in tensors):
-        raise ZooError(
+        raise NonFiniteError(
             f"{what} hold NaN or infinite values: training has diverged; go back to a finite checkpoint and "
             "lower SOLVER.BASE_LR, raise SOLVER.WARMUP_ITERS or set SOLVER.CLIP_GRADIENTS.ENABLED"
         )

@@ -101,6 +101,7 @@ class GeneralizedRCNN(nn.Module):
         Raises:
             ImageError: a picture is not an RGB uint8 tensor (3, H, W).
             ShapeError: pictures and `output_sizes` or `targets` differ in number; what `losses` raises.
+            NonFiniteError: what a deformable convolution would sample by is not finite; what `losses` raises.
             ZooError: training mode without targets or the other way round; what else `losses` raises.
         """
         if targets is None:
@@ -131,7 +132,7 @@ class GeneralizedRCNN(nn.Module):
         Raises:
             ShapeError: pictures and targets differ in number, or a target's shape or dtype is wrong.
             DataError: a target's value is wrong, or a part of it is missing.
-            ZooError: the proposals are not finite any more.
+            NonFiniteError: offsets or proposals are not finite any more.
         """
         return self._losses(self.backbone(batch.tensor), batch, targets, generator)
 

@@ -16,7 +16,7 @@ from itertools import accumulate
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, box_area, clip_boxes_to_image, roi_align
+from torchvision.ops import batched_nms, box_area, clip_boxes_to_image
 
 from resnest_zoo.models.layers import (
     Conv2d,
@@ -30,6 +30,7 @@ from resnest_zoo.models.mask_head import MaskHead
 from resnest_zoo.models.mask_targets import crop_masks
 from resnest_zoo.models.matching import ProposalSampling, Samples
 from resnest_zoo.ops.boxes import Weights4, box_regression_loss, decode_boxes
+from resnest_zoo.ops.sampling import roi_align
 from resnest_zoo.structures import Detections, Proposals, SizeHW, Targets
 
 # A box of this size belongs to level 4 (stride 16), as an ImageNet picture does (FPN, equation 1).
@@ -54,12 +55,12 @@ class ROIPooler:
         levels = [features[name] for name in self.in_features]
         # ROIAlign reads out of bounds for NaN. Such rows keep their NaN elsewhere and are dropped at the end.
         boxes = [b.nan_to_num(0.0, 0.0, 0.0) for b in boxes]
-        rois = torch.cat([_with_index(i, b) for i, b in enumerate(boxes)]).to(levels[0].dtype)  # (R, 5)
+        rois = torch.cat([_with_index(i, b) for i, b in enumerate(boxes)])  # (R, 5)
         assigned = self._assign_levels(torch.cat(boxes))
         rows = [(assigned == index).nonzero().flatten() for index in range(len(levels))]
         pooled = torch.cat(
             [
-                roi_align(level, rois[at], self.output_size, 1.0 / stride, self.sampling_ratio, aligned=True)
+                roi_align(level, rois[at], self.output_size, 1.0 / stride, self.sampling_ratio)
                 for level, stride, at in zip(levels, self.strides, rows, strict=True)
             ]
         )
@@ -296,7 +297,7 @@ class ROIHeads(nn.Module):
             generator: of the random choice of proposals.
 
         Raises:
-            ZooError: a stage's boxes are not finite.
+            NonFiniteError: a stage's boxes are not finite.
 
         Source: detectron2, `StandardROIHeads.forward`.
         """

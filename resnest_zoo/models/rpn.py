@@ -122,7 +122,7 @@ class RPN(nn.Module):
             generator: of the random choice of anchors.
 
         Raises:
-            ZooError: a proposal is not finite.
+            NonFiniteError: a proposal is not finite.
 
         Source: detectron2, `RPN.losses`: both are divided by the number of anchors a full sample would have.
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -92,3 +92,12 @@ def clip_gradients(parameters: Iterable[Tensor], settings: ClipGradients) -> Non
             nn.utils.clip_grad_value_(parameter, settings.clip_value)
         else:
             nn.utils.clip_grad_norm_(parameter, settings.clip_value, settings.norm_type)
+
+
+def are_finite(parameters: Sequence[Tensor]) -> bool:
+    """Whether no weight is NaN or infinite.
+
+    One norm of all, a single pass over them; each is looked at only where that norm overflows.
+    """
+    norm = torch.nn.utils.get_total_norm(parameters)
+    return bool(norm.isfinite()) or all(bool(p.isfinite().all()) for p in parameters)

@@ -49,6 +49,7 @@ from resnest_zoo.models.resnest import SplitAttention
 from resnest_zoo.training.ema import EMA
 from resnest_zoo.training.evaluation import Metrics, ValidationSet, evaluate_all
 from resnest_zoo.training.optim import (
+    are_finite,
     build_optimizer,
     clip_gradients,
     learning_rate_factor,
@@ -194,6 +195,8 @@ def train(
             clip_gradients(parameters, solver.clip_gradients)
             scaler.step(optimizer)
             scaler.update()
+            if not are_finite(parameters):
+                _refuse_broken(run, samples)
             if state.ema is not None:
                 state.ema.update(model, progress.iteration)
             progress.iteration += 1
@@ -284,6 +287,11 @@ def _names(samples: list[Sample]) -> list[str]:
     return [f"{sample.image_id} ({sample.file})" for sample in samples]  # ids repeat between data sets
 
 
+def _all_names(run: _Run, samples: list[Sample]) -> list[list[str]]:
+    """The pictures of each process's batch, in every process."""
+    return run.world.broadcast(run.world.gather(_names(samples)))
+
+
 def _mean_losses(
     run: _Run, losses: dict[str, Tensor], samples: list[Sample], stop: _Stop
 ) -> dict[str, float]:
@@ -299,7 +307,7 @@ def _mean_losses(
     named = dict(zip(losses, means, strict=True))
     if all(map(math.isfinite, means)):
         return {"loss": sum(means), **named}
-    pictures = run.world.broadcast(run.world.gather(_names(samples)))
+    pictures = _all_names(run, samples)
     raise TrainingError(
         f"iteration {run.state.progress.iteration}: the losses are not finite: "
         + ", ".join(f"{name} {value:g}" for name, value in named.items())
@@ -356,13 +364,18 @@ def _save(run: _Run) -> None:
     logger.info("saved iteration %d in %s", progress.iteration, output)
 
 
-def _refuse_broken(run: _Run) -> None:
-    """Never write over good weights with broken ones: losses show these only an iteration later."""
+def _refuse_broken(run: _Run, samples: list[Sample] | None = None) -> None:
+    """Stop before broken weights are averaged, measured, or written over good ones.
+
+    Losses show them only an iteration later. After a step, which breaks the weights of all processes alike,
+    `samples` are what this process learnt from.
+    """
     for name, value in run.state.model.state_dict().items():
         if value.is_floating_point() and not value.isfinite().all():
+            of = "" if samples is None else f" after pictures {_all_names(run, samples)}"
             raise TrainingError(
-                f"iteration {run.state.progress.iteration}: {name} holds NaN or infinite values; nothing was "
-                "saved after this. Go on from an earlier checkpoint with a lower SOLVER.BASE_LR"
+                f"iteration {run.state.progress.iteration}: {name} holds NaN or infinite values{of}; nothing "
+                "was saved after this. Go on from an earlier checkpoint with a lower SOLVER.BASE_LR"
             )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from resnest_zoo.categories import COCO, COCO_PANOPTIC, Categories
 from resnest_zoo.config import load_config
-from resnest_zoo.errors import ConfigError, ImageError, ShapeError, ZooError
+from resnest_zoo.errors import ConfigError, ImageError, NonFiniteError, ShapeError, ZooError
 from resnest_zoo.models import build_model, postprocess
 from resnest_zoo.ops.masks import paste_masks
 from resnest_zoo.ops.rle import encode_masks
@@ -130,6 +130,32 @@ def test_a_diverged_model_finds_nothing_and_does_not_crash(kind):
             parameter.data.fill_(float("nan"))
     (found,) = model([picture(50, 70)])
     assert len(found) == 0
+
+
+DEFORMABLE = ("MODEL.RESNETS.DEFORM_ON_PER_STAGE", "(False, True, True, True)")
+
+
+def test_offsets_that_are_not_finite_name_their_layer_and_never_reach_the_operator(monkeypatch):
+    model = tiny_model(*RESNEST, *DEFORMABLE)
+    model.backbone.bottom_up.res4[0].conv2_offset.bias.data[3] = float("nan")
+    sampled = []
+
+    def stand_in(x, offset, weight, *_, **__):
+        sampled.append(offset)
+        return x.new_zeros(len(x), len(weight), *offset.shape[2:])
+
+    monkeypatch.setattr("torchvision.ops.deform_conv2d", stand_in)
+    with pytest.raises(NonFiniteError, match=r"^backbone\.bottom_up\.res4\.0\.conv2.*: its offsets or masks"):
+        model([picture(50, 70)])
+    assert sampled
+    assert all(offset.isfinite().all() for offset in sampled)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_16_bits_detect_on_the_cpu(dtype):
+    (found,) = tiny_model(*RESNEST, *DEFORMABLE, *MASK).to(dtype)([picture(50, 70)])
+    assert len(found) > 0
+    assert found.boxes.isfinite().all()
 
 
 def test_training_mode_is_refused():

@@ -199,17 +199,60 @@ def third_batch(pictures: Path) -> Any:
     return next(iter(build_training_loader(config, small_data(pictures, config), 5, first_iteration=2)))
 
 
-def test_broken_weights_are_never_saved(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: dict[str, bytes]
+@pytest.mark.parametrize("spoilt", [0, -1])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
+def test_a_weight_that_a_step_breaks_ends_the_run_at_once_with_names_and_leaves_checkpoints_alone(
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    started: dict[str, bytes],
+    spoilt: int,
+    value: float,
 ) -> None:
     def spoil(parameters: list[torch.Tensor], _: object) -> None:
-        assert parameters[0].grad is not None
-        parameters[0].grad.fill_(float("nan"))
+        gradient = parameters[spoilt].grad
+        assert gradient is not None
+        gradient.fill_(value)  # the largest of these is finite, and its step is not
 
     monkeypatch.setattr(trainer, "clip_gradients", spoil)
-    with pytest.raises(TrainingError, match=r"iteration 3: .* holds NaN"):
-        run(pictures, tmp_path, small_config({"SOLVER.CHECKPOINT_PERIOD": 1}), resume=True)
+    changes = {"SOLVER.CHECKPOINT_PERIOD": 5, "SOLVER.BASE_LR": 1e3, "SOLVER.WARMUP_ITERS": 0}
+    with pytest.raises(TrainingError, match=r"iteration 2: .* holds NaN") as caught:
+        run(pictures, tmp_path, small_config(changes), resume=True)
+    names = [f"{sample.image_id} ({pictures / f'{sample.image_id}.png'})" for sample in third_batch(pictures)]
+    assert str(names) in str(caught.value)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")} == started
+
+
+def test_broken_statistics_are_never_saved(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: dict[str, bytes]
+) -> None:
+    step = trainer.set_learning_rate
+
+    def spoil(optimizer: torch.optim.Optimizer, factor: float) -> None:
+        step(optimizer, factor)
+        model.backbone.bottom_up.res4[0].conv1.norm.running_var[1] = float("inf")
+
+    config = small_config({"SOLVER.MAX_ITER": 3})
+    data = small_data(pictures, config)
+    model = small_model(config, data)
+    monkeypatch.setattr(trainer, "set_learning_rate", spoil)
+    with pytest.raises(TrainingError, match=r"iteration 3: .*running_var holds NaN"):
+        trainer.train(model, data, {}, Options(tmp_path, resume=True), World())
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")} == started
+
+
+def test_offsets_that_are_not_finite_end_the_run_with_names_before_the_operator(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config({"MODEL.RESNETS.DEFORM_ON_PER_STAGE": (False, False, True, True)})
+    data = small_data(pictures, config)
+    model = small_model(config, data)
+    broken = model.backbone.bottom_up.res4[0].conv2_offset
+    broken.register_forward_hook(lambda _, __, output: output * float("nan"))
+    monkeypatch.setattr("torchvision.ops.deform_conv2d", None)  # which must not be called
+    with pytest.raises(TrainingError, match=r"iteration 0, pictures \['\d .*res4\.0\.conv2.*: its offsets"):
+        trainer.train(model, data, {}, Options(tmp_path), World())
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_a_second_ctrl_c_ends_at_once(
