@@ -96,7 +96,8 @@ def _kernel_dtype(like: Tensor) -> torch.dtype:
 
 def _in_graph() -> bool:
     """Whether operations are recorded for later, so that values must not decide what comes next."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return tracing or torch.compiler.is_compiling()
 
 
 def _is_finite(*tensors: Tensor | None) -> bool:
