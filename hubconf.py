@@ -20,7 +20,6 @@ from resnest_zoo import registry as _registry
 
 dependencies = [
     "PIL",
-    "filelock",
     "huggingface_hub",
     "numpy",
     "pycocotools",

@@ -11,7 +11,8 @@
     ├── ImageError               (ValueError)    an input picture cannot be used
     ├── ShapeError               (ValueError)    a tensor has the wrong shape or dtype
     ├── NonFiniteError           (ArithmeticError) a model computed NaN or infinite values
-    └── TrainingError            (RuntimeError)  training cannot go on
+    ├── TrainingError            (RuntimeError)  training cannot go on
+    └── LockedError              (RuntimeError)  another process is at work in the same place
 
 Each is also the built-in exception named beside it, so `except ValueError` keeps working in code
 that does not know this package.
@@ -82,6 +83,10 @@ class NonFiniteError(ZooError, ArithmeticError):
 
 class TrainingError(ZooError, RuntimeError):
     """Training cannot go on. The message names the iteration, the losses and the pictures."""
+
+
+class LockedError(ZooError, RuntimeError):
+    """Another process is at work in the same place. The message says which."""
 
 
 class _Outline(reprlib.Repr):

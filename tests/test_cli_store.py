@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 import resnest_zoo
 from resnest_zoo import hub
 from resnest_zoo.cli import main
 from resnest_zoo.errors import ConfigError, DownloadError
-from resnest_zoo.hub import Artifact, cache_dir
+from resnest_zoo.hub import Artifact, cache_dir, locked
 from resnest_zoo.hub.lockfile import read_lock
 from resnest_zoo.registry import info, register
 from tests.servers import Fault, FileServer, Reply
@@ -343,7 +342,7 @@ def test_clean_leaves_a_living_transfer_alone(filled: FileServer, capsys: Captur
     for path in (dead, living):
         path.write_bytes(b"half")
     before = visible()
-    with FileLock(cache_dir() / f".{file_of('cascade')}.lock"):
+    with locked(cache_dir() / file_of("cascade")):
         rows = as_json(capsys, "cache", "clean")
         assert [row["name"] for row in rows] == [dead.name]
         assert as_json(capsys, "cache", "clean", "--all")

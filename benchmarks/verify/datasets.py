@@ -21,10 +21,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from resnest_zoo.data import shapes
 from resnest_zoo.errors import ZooError, shown, some
+from resnest_zoo.hub import locked
 from resnest_zoo.structures import SizeHW
 
 _HOST = "http://images.cocodataset.org"
@@ -134,7 +133,7 @@ def find_shapes(folder: Path, split: str) -> DataSet:
     root = folder / f"shapes-{shapes.VERSION}"
     instances = root / "annotations" / f"instances_{split}.json"
     root.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".shapes.lock"):  # the first process draws, the others wait
+    with locked(folder / "shapes"):  # the first process draws, the others wait
         if not instances.exists():
             shapes.write(root, count=count, seed=seed, split=split)
     panoptic = (root / "annotations" / f"panoptic_{split}.json", root / "annotations" / f"panoptic_{split}")

@@ -265,11 +265,9 @@ def convert(name: str, output: str | Path | None = None, *, progress: bool | Non
     if output is not None:
         write_safetensors(model.state_dict(), target, metadata)
         return target
-    from filelock import FileLock
-
     try:
         target.parent.mkdir(parents=True, exist_ok=True)  # an original elsewhere makes no cache
-        with FileLock(target.with_name(f".{target.name}.lock")):
+        with hub.locked(target):
             write_safetensors(model.state_dict(), target, metadata)
             hub.pin_file(target, f"converted from {original.name}")
     except OSError as error:

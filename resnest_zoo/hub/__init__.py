@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from resnest_zoo.hub.download import fetch
     from resnest_zoo.hub.lockfile import read_lock, with_locked_hash, write_lock
+    from resnest_zoo.hub.locks import locked
     from resnest_zoo.hub.pins import Pin, find_pin, read_pins, stamp_of, write_pin
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "find_fault",
     "find_pin",
     "is_pinned",
+    "locked",
     "pin_file",
     "read_content",
     "read_lock",
@@ -61,6 +63,7 @@ _MODULES = {
     ),
     "download": ("fetch",),
     "lockfile": ("read_lock", "with_locked_hash", "write_lock"),
+    "locks": ("locked",),
     "pins": ("Pin", "find_pin", "read_pins", "stamp_of", "write_pin"),
 }
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from resnest_zoo.errors import LockedError
 from resnest_zoo.hub.artifact import Artifact
 from resnest_zoo.hub.part import CHUNK, HEAD
 from resnest_zoo.hub.pins import Pin, Stamp, now, read_pins, stamp_of, write_pin
@@ -155,7 +156,7 @@ def remove_unfinished(folder: Path) -> list[Path]:
     Returns:
         The files removed.
     """
-    from filelock import FileLock, Timeout
+    from resnest_zoo.hub.locks import locked
 
     removed = []
     for path in sorted(folder.glob(".*")) if folder.is_dir() else []:
@@ -163,12 +164,12 @@ def remove_unfinished(folder: Path) -> list[Path]:
         if found is None:
             continue
         try:
-            with FileLock(folder / f".{found[1]}.lock", timeout=0):
+            with locked(folder / found[1], wait=False):
                 if path.is_dir():  # what huggingface_hub left
                     shutil.rmtree(path)
                 else:
                     path.unlink(missing_ok=True)
                 removed.append(path)
-        except Timeout:
+        except LockedError:
             continue
     return removed

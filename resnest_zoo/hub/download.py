@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -23,10 +23,12 @@ from resnest_zoo.hub.artifact import Artifact
 from resnest_zoo.hub.cache import Content, content_fault, find_fault, read_content
 from resnest_zoo.hub.decision import Action, DiskState, decide
 from resnest_zoo.hub.lockfile import with_locked_hash
+from resnest_zoo.hub.locks import locked
 from resnest_zoo.hub.part import CHUNK, Part, partial_size, remove_leftovers
 from resnest_zoo.hub.pins import Pin, now, read_pins, stamp_of, write_pin
 from resnest_zoo.hub.settings import Settings, read_settings
 from resnest_zoo.hub.sources import Source, fetch_from_hf, find_copies, find_sources
+from resnest_zoo.hub.staging import share
 from resnest_zoo.hub.transfer import receive_http
 
 logger = logging.getLogger(__name__)
@@ -95,36 +97,16 @@ def _cannot_write(target: Path, error: OSError) -> str:
 def _locked(target: Path) -> Iterator[bool]:
     """Hold the right to write `target`, waiting while another process or thread has it.
 
-    The operating system gives the lock back when its holder dies. The empty lock file stays.
-
     Yields:
         Whether the folder can be written at all; if not, nothing is locked.
 
     Raises:
-        OSError: the folder is not there and cannot be made.
+        OSError: the folder is not there and cannot be made, or can be written and not locked.
     """
-    from filelock import FileLock, Timeout
-
-    if target.parent.is_dir() and not os.access(target.parent, os.W_OK):
-        yield False
-        return
     target.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(target.with_name(f".{target.name}.lock"))
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            logger.info("%s: waiting for another process that is fetching it", target.name)
-            lock.acquire()
-    except OSError as error:
-        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+    writable = os.access(target.parent, os.W_OK | os.X_OK)
+    with locked(target) if writable else nullcontext():
+        yield writable
 
 
 @dataclass
@@ -221,6 +203,7 @@ class _Fetch:
                 os.link(copy.resolve(), part)  # of a symbolic link only its goal: the link may vanish
             except OSError:
                 shutil.copyfile(copy, part)
+                share(part, part.parent)
             content = read_content(part)
             if fault := content_fault(content, self.artifact, self.pin):
                 raise IntegrityError(f"{copy} changed while it was adopted: {fault}")

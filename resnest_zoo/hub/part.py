@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from resnest_zoo.hub.pins import Stamp
+from resnest_zoo.hub.staging import share
 
 CHUNK = 1 << 20  # bytes read at once
 HEAD = 512  # bytes that tell a page from a checkpoint
@@ -83,7 +84,7 @@ class Part:
         self.head, self.size, self.digest = b"", 0, sha256()
         self._flushed = 0
         self.intact, self.joined = True, False
-        largest = max(leftovers(target), key=_size, default=None)
+        largest = max(filter(_is_writable, leftovers(target)), key=_size, default=None)
         mark: object = None
         if largest is not None:
             self.origin, mark = _read_note(largest.with_suffix(".json"))
@@ -92,6 +93,7 @@ class Part:
             largest.replace(self.path)
         remove_leftovers(target, but=(self.path, self._note))
         self.file: IO[bytes] = self.path.open("x+b" if largest is None else "r+b", buffering=0)
+        share(self.file.fileno(), target.parent)
         if self.origin is None:
             self.restart()
         else:
@@ -184,12 +186,13 @@ def remove_leftovers(target: Path, but: tuple[Path, ...] = ()) -> None:
     """Remove unfinished files of `target` and the notes to them. The caller holds its lock."""
     for path in _hidden_files(target):
         if path not in but:
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):  # another user's, in a folder where each removes his own alone
+                path.unlink(missing_ok=True)
 
 
 def partial_size(target: Path) -> int:
     """Bytes of the largest unfinished file of `target`."""
-    return max(map(_size, leftovers(target)), default=0)
+    return max(map(_size, filter(_is_writable, leftovers(target))), default=0)
 
 
 def _hidden_files(target: Path) -> list[Path]:
@@ -199,6 +202,10 @@ def _hidden_files(target: Path) -> list[Path]:
     except OSError:
         return []
     return [target.with_name(name) for name in names]
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path, os.W_OK)
 
 
 def _size(path: Path) -> int:

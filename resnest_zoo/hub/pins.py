@@ -101,10 +101,11 @@ def write_pin(cache: Path, name: str, pin: Pin | None) -> None:
     Raises:
         OSError: the cache cannot be written.
     """
-    from filelock import FileLock
+    from resnest_zoo.hub.locks import locked
+    from resnest_zoo.hub.staging import share
 
     path = cache / PIN_FILE
-    with FileLock(cache / f".{PIN_FILE}.lock"):
+    with locked(path):
         try:
             pins = _load(path)
         except ValueError:
@@ -116,11 +117,13 @@ def write_pin(cache: Path, name: str, pin: Pin | None) -> None:
             pins[name] = pin
         rows = {key: asdict(value) for key, value in sorted(pins.items())}
         part = cache / f".{PIN_FILE}.part"
+        part.unlink(missing_ok=True)  # a killed process may have left it, of another user even
         try:
-            with part.open("w", encoding="utf-8") as file:
+            with part.open("x", encoding="utf-8") as file:
                 json.dump({"files": rows}, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())  # else a power cut could leave an empty file under the name
+                share(file.fileno(), cache)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from resnest_zoo import hub
 from resnest_zoo.errors import DownloadError, IntegrityError, RegistryError, shown
 from resnest_zoo.hub import Content, read_content
@@ -71,7 +69,7 @@ def fill_folder(
         source = hub.fetch(entry.artifact, progress=progress)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / ".mirror.lock"):
+            with hub.locked(folder / "mirror"):
                 done = _mirror(entry, source, folder / entry.artifact.filename)
         except DownloadError:
             raise

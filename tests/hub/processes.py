@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 # Says "ready" when everything is loaded, then waits for a line before it fetches.
 _FETCH = """
 import logging, os, signal, sys
-import filelock, requests, tqdm
+import requests, tqdm
 from resnest_zoo.errors import ZooError
 from resnest_zoo.hub import Artifact, fetch
 {setup}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resnest_zoo.hub import Artifact, cache_dir, cached_path, find_fault
+from resnest_zoo.hub import Artifact, cache_dir, cached_path, find_fault, locked
 from resnest_zoo.hub.cache import looks_like_markup, looks_like_pointer, public_address, remove_unfinished
 
 BODY = b"\x80\x02weights" * 1000
@@ -92,14 +92,12 @@ def test_passwords_are_cut_out_of_addresses() -> None:
 
 
 def test_only_what_dead_transfers_left_is_removed(tmp_path: Path) -> None:
-    from filelock import FileLock
-
     dead = [".m.pth.0123abcd.part", ".m.pth.0123abcd.json", ".m.pth.adopted.part"]
     kept = ["m.pth", "pins.json", ".pins.json.part", ".hidden", ".live.pth.0123abcd.part"]
     for name in dead + kept:
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / ".m.pth.hf").mkdir()
-    with FileLock(tmp_path / ".live.pth.lock"):
+    with locked(tmp_path / "live.pth"):
         removed = remove_unfinished(tmp_path)
     assert sorted(path.name for path in removed) == sorted([*dead, ".m.pth.hf"])
     assert all((tmp_path / name).exists() for name in kept)
