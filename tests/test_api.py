@@ -483,6 +483,42 @@ def test_a_trained_checkpoint_of_another_model_is_built_as_it_is_and_the_name_co
     assert "best.safetensors: is not of" in caplog.text
 
 
+@pytest.mark.parametrize("ending", ["bin", "pth", "yaml", ""])
+def test_a_trained_checkpoint_is_known_by_its_bytes_whatever_it_is_called(
+    trained: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed = trained.rename(trained.with_name(f"renamed.{ending}".rstrip(".")))
+    monkeypatch.chdir(renamed.parent)
+    for name in (renamed, str(renamed), renamed.name):
+        model = resnest_zoo.get(name)
+        assert model.categories == _OWN
+        assert model.config is not None
+        assert model.config.test.detections_per_image == 7
+    assert_same_weights(resnest_zoo.get("tiny_cascade", weights=renamed.name), model)
+
+
+def test_a_trained_checkpoint_comes_from_an_address(trained: Path, server: FileServer) -> None:
+    assert server.folder is not None
+    (server.folder / "mine").write_bytes(trained.read_bytes())
+    expected = resnest_zoo.get(trained)
+    for model in (
+        resnest_zoo.get(f"{server.url}/mine"),
+        resnest_zoo.get("tiny_cascade", weights=f"{server.url}/mine"),
+        resnest_zoo.Predictor(f"{server.url}/mine", device="cpu").model,
+    ):
+        assert model.categories == _OWN
+        assert_same_weights(model, expected)
+    assert find_config(f"{server.url}/mine") == expected.config
+    assert server.paths == ["/mine"]
+
+
+def test_a_config_is_known_by_its_bytes_too(tiny: Path, tmp_path: Path) -> None:
+    own = tmp_path / "config.txt"
+    own.write_text(Path(info("tiny_mask").config or "").read_text(encoding="utf-8"), encoding="utf-8")
+    model = resnest_zoo.get(own, weights=file_of("mask", tiny))
+    assert_same_weights(model, resnest_zoo.get("tiny_mask", weights=file_of("mask", tiny)))
+
+
 def test_a_trained_checkpoint_starts_a_model_of_other_classes(
     trained: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

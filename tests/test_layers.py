@@ -20,12 +20,13 @@ _ANYTHING = "anything"
 TABLE: dict[str, set[str] | str] = {
     "errors": set(),
     "categories": set(),
+    "recognition": set(),
     "config": set(),
-    "hub": set(),
+    "hub": {"recognition"},
     "structures": set(),
     "ops": set(),
     "distributed": set(),
-    "checkpoint": set(),
+    "checkpoint": {"recognition"},
     "zoo": {"config", "hub"},
     "registry": {"config", "hub", "zoo"},
     "models": {"config", "structures", "ops"},
@@ -33,13 +34,13 @@ TABLE: dict[str, set[str] | str] = {
     "evaluation": {"structures", "distributed", "ops"},
     "inference": {"models", "data", "evaluation", "structures", "ops", "config"},
     "training": {"models", "data", "evaluation", "checkpoint", "distributed", "structures", "config"},
-    "api": {"registry", "hub", "config", "checkpoint", "models", "inference", "structures"},
+    "api": {"recognition", "registry", "hub", "config", "checkpoint", "models", "inference", "structures"},
     "integrations": {"api", "registry", "hub", "checkpoint", "models", "structures", "config"},
     "cli": _ANYTHING,
     "__main__": {"cli"},
     _DOOR: _ANYTHING,
 }
-LIGHT = ("errors", "categories", "config", "hub", "registry")
+LIGHT = ("errors", "categories", "recognition", "config", "hub", "registry")
 HEAVY = ("torch", "torchvision", "numpy", "PIL", "requests", "tqdm", "huggingface_hub", "pycocotools")
 
 

@@ -55,7 +55,8 @@ def get(
     Args:
         name: name or alias of an entry, such as "mask_rcnn_resnest50"; a config file (.yaml) in detectron2's
             schema, whose `weights` must be given; or a checkpoint that training here has written, such as
-            "out/best.safetensors", which holds its own config and classes.
+            "out/best.safetensors" or its address, which holds its own config and classes. What a file is, its
+            bytes tell, whatever it is called.
         pretrained: load the entry's published checkpoint; False leaves fresh random weights.
         weights: load this checkpoint instead, whatever `pretrained` says: a path, or an http(s) URL. One that
             training here has written is built as its own config and classes say, unless you give others.
@@ -79,7 +80,7 @@ def get(
         DownloadError: the checkpoint cannot be had.
         CheckpointError: the checkpoint is unsafe, damaged or of another model.
     """
-    origin = find_origin(name)
+    origin = find_origin(name, progress)
     chosen, changes = _device(device), _by_key(overrides)
     cfg, named = _with_classes(origin, changes, num_classes, categories)
     checkpoint = _open_checkpoint(origin, pretrained, weights, progress)

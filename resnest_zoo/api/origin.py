@@ -7,14 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnest_zoo import hub
 from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import Checkpoint
 from resnest_zoo.config import Config, load_config, parse_config
 from resnest_zoo.errors import CheckpointError, UnknownModelError, shown
+from resnest_zoo.recognition import HEAD, find_format, find_stranger
 from resnest_zoo.registry import Entry, info
 
 logger = logging.getLogger(__name__)
 
+_CONFIGS = (".yaml", ".yml")
+# Names that mean a file, also one that is missing.
+_ENDINGS = (*_CONFIGS, ".safetensors")
 NUM_THINGS = "MODEL.ROI_HEADS.NUM_CLASSES"
 NUM_STUFF = "MODEL.SEM_SEG_HEAD.NUM_CLASSES"
 
@@ -45,12 +50,17 @@ class Origin:
         return load_config(self.source, changes)
 
 
-def find_origin(name: str | Path) -> Origin:
+def find_origin(name: str | Path, progress: bool | None = None) -> Origin:
     """What a name, a config file or a checkpoint of ours stands for.
+
+    Args:
+        name: a name of the zoo, else a file, or the address of a checkpoint. What a file is its bytes tell.
+        progress: show a progress bar on download; None shows one if stderr is a terminal.
 
     Raises:
         UnknownModelError: it is none of them, or the name of a backbone.
         CheckpointError: it is a checkpoint that does not tell what it was built from.
+        RegistryError, DownloadError: it is no clean address, or its file cannot be had.
     """
     if isinstance(name, Path):
         return _find_file(name.expanduser())
@@ -59,9 +69,12 @@ def find_origin(name: str | Path) -> Origin:
     try:
         entry = info(name)
     except UnknownModelError:
-        if not name.lower().endswith((".yaml", ".yml", ".safetensors")):
+        if "://" in name:
+            return _find_file(hub.fetch(hub.Artifact.from_url(name), progress=progress), name)
+        path = Path(name).expanduser()
+        if not (name.lower().endswith(_ENDINGS) or _exists(path)):
             raise
-        return _find_file(Path(name).expanduser())
+        return _find_file(path)
     if entry.config is None:
         raise UnknownModelError(
             f"{entry.name} is an ImageNet backbone that training starts from, not a detector; "
@@ -70,17 +83,35 @@ def find_origin(name: str | Path) -> Origin:
     return Origin(entry.config, categories=entry.categories, entry=entry)
 
 
-def _find_file(path: Path) -> Origin:
-    if path.suffix.lower() != ".safetensors":
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long for a name
+        return False
+
+
+def _find_file(path: Path, source: str = "") -> Origin:
+    if not _is_checkpoint(path):
         return Origin(str(path))
-    checkpoint = Checkpoint.open(path)
-    origin = _described_by(checkpoint)
+    origin = _described_by(Checkpoint.open(path))
     if origin is None:
         raise CheckpointError(
-            f"{path}: does not tell what model it is of, as checkpoints of `resnest-zoo train` do; give the "
-            "model's name, and the file as weights"
+            f"{source or path}: does not tell what model it is of, as checkpoints of `resnest-zoo train` do; "
+            "give the model's name, and the file as weights"
         )
     return origin
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a file is to be read as a checkpoint, not as a config: by its bytes, else by its name."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:  # missing, or a folder: the name has to tell what it was meant for
+        return path.suffix.lower() not in _CONFIGS
+    if b"\0" in head or find_format(head) is not None:
+        return True
+    return path.suffix.lower() not in _CONFIGS and find_stranger(head) is not None
 
 
 def _described_by(checkpoint: Checkpoint) -> Origin | None:

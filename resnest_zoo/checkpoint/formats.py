@@ -1,4 +1,4 @@
-"""Formats of checkpoint files, told apart by their first bytes, never by their names.
+"""Formats of checkpoint files, told apart by their bytes, never by their names.
 
 safetensors, PyTorch's zip files, PyTorch's older stream of pickles (the published detectors, 2020), and
 Caffe2-style pickles of numpy arrays (the MSRA backbones). PyTorch files go through `weights_only=True`; numpy
@@ -19,10 +19,8 @@ from torch import Tensor
 
 from resnest_zoo.checkpoint.unpickling import Array, NumpyUnpickler
 from resnest_zoo.errors import CheckpointError
+from resnest_zoo.recognition import HEAD, Format, describe_folder, find_format, find_stranger
 
-# First bytes of PyTorch's format before 1.6: protocol 2 and the pickled magic number 0x1950a86a20f9469cfc6c.
-_TORCH_STREAM = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-_ZIP = b"PK\x03\x04"
 # What stands between the top of a file and its tensors, by those who write it so: detectron2, mmdetection.
 _WRAPPERS = ("model", "state_dict")
 
@@ -32,13 +30,13 @@ class Contents:
     """What a file holds.
 
     Attributes:
-        format: its format, for people.
+        format: told by its bytes.
         tensors: how to read each tensor, under the file's own names.
         metadata: texts in the header of a safetensors file.
         beside: what a pickle holds beside the tensors, such as `meta`, `optimizer` and `iteration`.
     """
 
-    format: str
+    format: Format
     tensors: Mapping[str, Callable[[], Tensor]]
     metadata: Mapping[str, str] = field(default_factory=dict)
     beside: Mapping[str, object] = field(default_factory=dict)
@@ -48,17 +46,12 @@ def read_contents(path: Path) -> Contents:
     """Read what a file holds; of safetensors and zip files not the tensors themselves.
 
     Raises:
-        CheckpointError: the file is missing, empty, truncated, a web page, or no checkpoint; it holds
-            anything but tensors or arrays; or reading it would run code.
+        CheckpointError: the file is missing, empty, truncated or no checkpoint; it holds anything but
+            tensors or arrays; or reading it would run code.
     """
+    format = _recognise(path)
     try:
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    reader = _reader_for(path, head)
-    try:
-        return reader(path)
+        return _READERS[format](path)
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:
@@ -70,26 +63,28 @@ def read_contents(path: Path) -> Contents:
         raise CheckpointError(f"{path}: damaged or truncated: {reason(error)}") from error
 
 
-def _reader_for(path: Path, head: bytes) -> Callable[[Path], Contents]:
-    if not head:
-        raise CheckpointError(f"{path}: the file is empty")
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+def _recognise(path: Path) -> Format:
+    """The format of a file.
+
+    Raises:
+        CheckpointError: it cannot be read, or is something else.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except IsADirectoryError as error:
+        raise CheckpointError(f"{path}: is no checkpoint, but {describe_folder(path)}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if stranger := find_stranger(head, path):
+        raise CheckpointError(f"{path}: is no checkpoint, but {stranger}")
+    format = find_format(head)
+    if format is None:
         raise CheckpointError(
-            f"{path}: is a web page, not a checkpoint; the download was answered with HTML or XML"
+            f"{path}: is no checkpoint: expected safetensors, a PyTorch file or a pickle of numpy arrays, "
+            f"got a file that starts with {head[:8]!r}"
         )
-    if head[8:9] == b"{":
-        return _read_safetensors
-    if head.startswith(_ZIP):
-        # mmap: tensors that are not asked for (an optimizer's) are never read.
-        return partial(_read_torch, format="a PyTorch file", mmap=True)
-    if head.startswith(_TORCH_STREAM):
-        return partial(_read_torch, format="a PyTorch file of before 1.6", mmap=False)
-    if head.startswith(b"\x80"):
-        return _read_numpy_pickle
-    raise CheckpointError(
-        f"{path}: no checkpoint: expected safetensors, a PyTorch file or a pickle of numpy arrays, "
-        f"got a file that starts with {head[:8]!r}"
-    )
+    return format
 
 
 def _read_safetensors(path: Path) -> Contents:
@@ -97,19 +92,34 @@ def _read_safetensors(path: Path) -> Contents:
 
     file: Any = safe_open(path, framework="pt")
     tensors = {key: partial(file.get_tensor, key) for key in file.keys()}  # noqa: SIM118 - no mapping
-    return Contents("safetensors", _not_empty(path, tensors), dict(file.metadata() or {}))
+    return Contents(Format.SAFETENSORS, _not_empty(path, tensors), dict(file.metadata() or {}))
 
 
-def _read_torch(path: Path, format: str, mmap: bool) -> Contents:
-    return _unwrapped(path, format, torch.load(path, map_location="cpu", weights_only=True, mmap=mmap))
+def _read_torch_zip(path: Path) -> Contents:
+    # mmap: tensors that are not asked for (an optimizer's) are never read.
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return _unwrapped(path, Format.TORCH_ZIP, content)
+
+
+def _read_torch_stream(path: Path) -> Contents:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return _unwrapped(path, Format.TORCH_STREAM, content)
 
 
 def _read_numpy_pickle(path: Path) -> Contents:
     with path.open("rb") as file:
-        return _unwrapped(path, "a pickle of arrays", NumpyUnpickler(file, encoding="latin1").load())
+        return _unwrapped(path, Format.PICKLE, NumpyUnpickler(file, encoding="latin1").load())
 
 
-def _unwrapped(path: Path, format: str, content: object) -> Contents:
+_READERS: Mapping[Format, Callable[[Path], Contents]] = {
+    Format.SAFETENSORS: _read_safetensors,
+    Format.TORCH_ZIP: _read_torch_zip,
+    Format.TORCH_STREAM: _read_torch_stream,
+    Format.PICKLE: _read_numpy_pickle,
+}
+
+
+def _unwrapped(path: Path, format: Format, content: object) -> Contents:
     """The tensors of a pickle, and what is beside them."""
     beside: Mapping[str, object] = {}
     if isinstance(content, Mapping):

@@ -24,7 +24,7 @@ class Checkpoint(Mapping[str, Tensor]):
 
     Attributes:
         path: the file.
-        format: safetensors, a PyTorch file, … for people.
+        format: told by its bytes.
         layout: whose names the file's tensors have.
         metadata: texts in the header of a safetensors file; empty for other formats.
     """

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from resnest_zoo.errors import LockedError
 from resnest_zoo.hub.artifact import Artifact
-from resnest_zoo.hub.part import CHUNK, HEAD
+from resnest_zoo.hub.part import CHUNK
 from resnest_zoo.hub.pins import Pin, Stamp, now, read_pins, stamp_of, write_pin
 from resnest_zoo.hub.settings import read_settings
+from resnest_zoo.recognition import HEAD, describe_folder, find_stranger
 
 
 def cache_dir() -> Path:
@@ -34,13 +35,13 @@ class Content:
     """What the bytes of a file are.
 
     Attributes:
-        head: the first of them.
+        stranger: what they are instead of a checkpoint, see `find_stranger`.
         size: their number.
         sha256: of all of them.
         stamp: of the file while it was read; None for bytes that are no file yet.
     """
 
-    head: bytes
+    stranger: str | None
     size: int
     sha256: str
     stamp: Stamp | None = None
@@ -61,7 +62,7 @@ def read_content(path: Path) -> Content:
             if len(head) < HEAD:
                 head += bytes(buffer[: min(count, HEAD - len(head))])
             size += count
-    return Content(head, size, digest.hexdigest(), stamp)
+    return Content(find_stranger(head, path), size, digest.hexdigest(), stamp)
 
 
 def find_fault(path: Path, artifact: Artifact, pin: Pin | None = None) -> str | None:
@@ -74,6 +75,8 @@ def find_fault(path: Path, artifact: Artifact, pin: Pin | None = None) -> str | 
         return content_fault(read_content(path), artifact, pin)
     except FileNotFoundError:
         return "it does not exist"
+    except IsADirectoryError:
+        return f"expected a checkpoint, got {describe_folder(path)}"
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
 
@@ -81,18 +84,14 @@ def find_fault(path: Path, artifact: Artifact, pin: Pin | None = None) -> str | 
 def content_fault(content: Content, artifact: Artifact, pin: Pin | None = None) -> str | None:
     """Say what is wrong with bytes: size and SHA-256 as far as the artifact or its pin know them.
 
-    Without a known hash a page of HTML or XML, which many hosts send instead of an error, is still told from
-    a checkpoint.
+    Without a known hash a page of HTML or XML, which many hosts send instead of an error, and whatever else
+    `find_stranger` knows are still told from a checkpoint.
 
     Returns:
         As `find_fault`.
     """
-    if content.size == 0:
-        return "expected a checkpoint, got an empty file"
-    if looks_like_markup(content.head):
-        return "expected a checkpoint, got a page of HTML or XML"
-    if looks_like_pointer(content.head):
-        return "expected a checkpoint, got JSON or a Git LFS pointer"
+    if content.stranger:
+        return f"expected a checkpoint, got {content.stranger}"
     if artifact.size not in (None, content.size):
         return f"expected {artifact.size} bytes, got {content.size}"
     expected = artifact.expected_sha256
@@ -106,19 +105,6 @@ def content_fault(content: Content, artifact: Artifact, pin: Pin | None = None) 
             f"resnest-zoo cache clean --pins {artifact.filename}"
         )
     return None
-
-
-def looks_like_markup(head: bytes) -> bool:
-    """Tell a page from a checkpoint by its first bytes.
-
-    A safetensors file may begin with any byte, '<' among them, but has a NUL within its first eight.
-    """
-    return re.match(rb"(\xef\xbb\xbf)?\s*<", head) is not None and b"\0" not in head
-
-
-def looks_like_pointer(head: bytes) -> bool:
-    """Tell the other small texts that hosts send in a checkpoint's place: JSON, a Git LFS pointer."""
-    return re.match(rb"\s*\{|version https://git-lfs", head) is not None and b"\0" not in head
 
 
 def public_address(source: str) -> str:

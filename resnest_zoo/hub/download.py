@@ -30,6 +30,7 @@ from resnest_zoo.hub.settings import Settings, read_settings
 from resnest_zoo.hub.sources import Source, fetch_from_hf, find_copies, find_sources
 from resnest_zoo.hub.staging import share
 from resnest_zoo.hub.transfer import receive_http
+from resnest_zoo.recognition import describe_folder, find_stranger
 
 logger = logging.getLogger(__name__)
 
@@ -278,7 +279,7 @@ class _Fetch:
                 shutil.rmtree(self._hf_folder, ignore_errors=True)
             else:
                 _copy_file(Path(source.address), part, bar)
-        return Content(part.head, part.size, part.digest.hexdigest())
+        return Content(find_stranger(part.head, part.path), part.size, part.digest.hexdigest())
 
     def _failure(self, reason: str, damage: str | None) -> DownloadError:
         """One error for all sources, with what to do by hand."""
@@ -308,6 +309,8 @@ def _copy_file(path: Path, part: Part, bar: _Bar) -> None:
     """Copy a file on this machine into `part`."""
     try:
         file = path.open("rb")
+    except IsADirectoryError as error:
+        raise DownloadError(f"expected a checkpoint, got {describe_folder(path)}") from error
     except OSError as error:
         raise DownloadError(str(error.strerror)) from error
     with file:

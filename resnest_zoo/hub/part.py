@@ -20,9 +20,9 @@ from typing import IO, Any
 
 from resnest_zoo.hub.pins import Stamp
 from resnest_zoo.hub.staging import share
+from resnest_zoo.recognition import HEAD
 
 CHUNK = 1 << 20  # bytes read at once
-HEAD = 512  # bytes that tell a page from a checkpoint
 _FLUSH = 1 << 24  # bytes after which the system is asked to begin writing them to the disk
 
 
