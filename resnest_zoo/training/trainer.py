@@ -153,6 +153,7 @@ def train(
         CheckpointError: a checkpoint cannot be read or written.
         ConfigError: config and data do not fit together.
         DataError: a picture cannot be used.
+        TrainingError: an evaluation failed; everything was saved before it, so that `resume` goes on there.
     """
     assert model.config is not None
     solver = model.config.solver
@@ -169,7 +170,7 @@ def train(
         batches = run.batches(progress.seed, progress.iteration)
         while True:
             if progress.evaluated < progress.iteration and _is_due(run, model.config.test.eval_period):
-                _measure(run, stop, recorder)
+                _save_and_measure(run, stop, recorder, saved)
                 saved = min(saved, progress.iteration - 1)  # what was measured is part of a checkpoint
             stop.agreed |= world.size == 1 and stop.is_received()
             finished = stop.agreed or progress.iteration >= solver.max_iter
@@ -316,10 +317,29 @@ def _mean_losses(
     )
 
 
+def _save_and_measure(run: _Run, stop: _Stop, recorder: Recorder | None, saved: int) -> None:
+    """Measure, and save beforehand what is not `saved` yet: a failure then costs no iteration.
+
+    Raises:
+        TrainingError: the evaluation failed.
+    """
+    iteration, output = run.state.progress.iteration, run.options.output
+    if saved < iteration and (run.validation or run.config.test.precise_bn.enabled):
+        _save(run)
+    _refuse_broken(run)
+    try:
+        _measure(run, stop, recorder)
+    except ZooError as error:
+        raise TrainingError(
+            f"{error}\nThe evaluation after iteration {iteration} failed, and nothing is lost: {output} "
+            "holds the run up to there. Correct the cause and give the same command with --resume, which evaluates "
+            "first and then trains on"
+        ) from error
+
+
 def _measure(run: _Run, stop: _Stop, recorder: Recorder | None) -> None:
     """Precise batch norm, the validation set, and the best model so far."""
     progress, shown = run.state.progress, run.state.shown
-    _refuse_broken(run)
     if run.config.test.precise_bn.enabled:
         _measure_norms(run)
     if run.validation:

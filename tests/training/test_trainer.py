@@ -13,7 +13,7 @@ import torch
 
 from resnest_zoo.checkpoint import Checkpoint, read_safetensors_metadata, read_state_dict
 from resnest_zoo.distributed import World
-from resnest_zoo.errors import ConfigError, TrainingError
+from resnest_zoo.errors import ConfigError, TrainingError, ZooError
 from resnest_zoo.training import trainer
 from resnest_zoo.training.recorder import Recorder
 from resnest_zoo.training.trainer import Options
@@ -83,6 +83,27 @@ def test_a_signal_during_an_evaluation_gives_it_up_and_the_resumed_run_makes_it(
     assert [row["iteration"] for row in rows(tmp_path / "parts")] == [2]
     run(pictures, tmp_path / "parts", config, validate=True, resume=True)
     assert [r["iteration"] for r in rows(tmp_path / "parts") if "bbox/AP" in r] == [2, 4, 6]
+    one, other = ((tmp_path / part / "state.safetensors").read_bytes() for part in ("whole", "parts"))
+    assert one == other
+
+
+@pytest.mark.parametrize("precise", [True, False])
+def test_a_failed_evaluation_costs_no_iteration_and_the_error_says_how_to_go_on(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precise: bool
+) -> None:
+    config = small_config({**EVERYTHING, "TEST.EVAL_PERIOD": 4, "TEST.PRECISE_BN.ENABLED": precise})
+    run(pictures, tmp_path / "whole", config, validate=True)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZooError("val/7.png: cannot be read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "evaluate_all", fail)
+        with pytest.raises(TrainingError, match=r"val/7\.png: .*\n.* iteration 4 .*parts .*--resume"):
+            run(pictures, tmp_path / "parts", config, validate=True)
+    assert read_safetensors_metadata(tmp_path / "parts" / "last.safetensors")["iteration"] == "4"
+    run(pictures, tmp_path / "parts", config, validate=True, resume=True)
+    assert [r["iteration"] for r in rows(tmp_path / "parts") if "bbox/AP" in r] == [4, 6]
     one, other = ((tmp_path / part / "state.safetensors").read_bytes() for part in ("whole", "parts"))
     assert one == other
 
