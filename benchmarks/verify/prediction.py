@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.verify.datasets import DataSet, Picture
-from resnest_zoo.data.pictures import read_picture
+from resnest_zoo.data.sizes import read_sized_picture
 from resnest_zoo.distributed import World
-from resnest_zoo.errors import ImageError, ZooError
+from resnest_zoo.errors import ZooError
 from resnest_zoo.evaluation.panoptic import encode_ids, match_segments, read_segment_map
 from resnest_zoo.evaluation.results import detection_rows, segment_rows
 from resnest_zoo.evaluation.segments import SegmentMap
@@ -70,18 +70,9 @@ class _Reader(Dataset[tuple[Batch, "list[Tensor] | ZooError"]]):
     def __getitem__(self, index: int) -> tuple[Batch, list[Tensor] | ZooError]:
         batch = self.batches[index]
         try:
-            return batch, [self._read(picture) for picture in batch]
+            return batch, [self.resize(read_sized_picture(p.path, p.size)) for p in batch]
         except ZooError as error:
             return batch, error
-
-    def _read(self, picture: Picture) -> Tensor:
-        image = read_picture(picture.path)
-        if (image.shape[1], image.shape[2]) != picture.size:
-            raise ImageError(
-                f"{picture.path}: expected {picture.size} (height, width) as the annotations say, "
-                f"got {tuple(image.shape[1:])}"
-            )
-        return self.resize(image)
 
 
 class Records:
@@ -146,7 +137,8 @@ class Detector:
             advance: called with the number of pictures done.
 
         Raises:
-            ImageError: a picture cannot be read, or is not of the size that the annotations say.
+            ImageError: a picture cannot be read.
+            DataError: a picture has another size than the annotations say.
         """
         resize = _unchanged if self.tta else self.model.preprocessing.resize
         loader = DataLoader(_Reader(batches, resize), batch_size=None, num_workers=workers)

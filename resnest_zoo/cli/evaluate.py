@@ -50,7 +50,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     with join() as world:
         device = world.device(args.device or default_device())
         model = get(args.model, weights=args.weights, device=device, overrides=args.overrides)
-        data = read_validation_set(args.json, args.images, model, panoptic_files(args.panoptic))
+        data = read_validation_set(args.json, args.images, model, panoptic_files(args.panoptic), world)
         metrics = evaluate(model, data, world)
         if world.is_main and metrics is not None:
             print_metrics(f"{args.json}: {len(data.pictures):,} pictures", metrics)

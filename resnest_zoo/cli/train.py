@@ -160,7 +160,7 @@ def _train_in(args: argparse.Namespace, world: World) -> int:
         _print_plan(model.config, data, args.output)
     if args.val_json is not None:
         panoptic = panoptic_files(args.val_panoptic)
-        validation["val"] = read_validation_set(args.val_json, args.val_images, model, panoptic)
+        validation["val"] = read_validation_set(args.val_json, args.val_images, model, panoptic, world)
     args.output.mkdir(parents=True, exist_ok=True)
     return exit_code(train(model, data, validation, options, world))
 

@@ -120,7 +120,7 @@ def _run(args: argparse.Namespace, world: World) -> int:
     skip_bad = args.skip_bad or not args.train_json  # COCO's own file holds two boxes without height
     data = _read_training_sets(train_sets, config, skip_bad)
     model = _build(config, data.categories, world)
-    validation = _validation(test_sets, model)
+    validation = _validation(test_sets, model, world)
     output.mkdir(parents=True, exist_ok=True)
     if world.is_main:
         (output / "config.yaml").write_text(config.dump(), encoding="utf-8")
@@ -254,11 +254,11 @@ def _device(config: Config, world: World) -> str:
     return world.device(device)
 
 
-def _validation(sets: list[SetFiles], model: GeneralizedRCNN) -> dict[str, ValidationSet]:
+def _validation(sets: list[SetFiles], model: GeneralizedRCNN, world: World) -> dict[str, ValidationSet]:
     from resnest_zoo.training.evaluation import read_validation_set
 
     return {
-        files.name: read_validation_set(files.annotations, files.images, model, files.panoptic)
+        files.name: read_validation_set(files.annotations, files.images, model, files.panoptic, world)
         for files in sets
     }
 
@@ -279,7 +279,7 @@ def _evaluate_only(args: argparse.Namespace, config: Config, sets: list[SetFiles
     model = build_model(config, categories)
     load_checkpoint(model, checkpoint)
     model.to(_device(config, world))
-    for name, data in _validation(sets, model).items():
+    for name, data in _validation(sets, model, world).items():
         _show(world, name, evaluate(model, data, world))
         if config.test.aug.enabled:
             _show(world, f"{name}, augmented", evaluate(model, data, world, detect=_augmented(model)))

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from resnest_zoo.config import Input
 from resnest_zoo.data.dataset import Record, Segmentation
-from resnest_zoo.data.pictures import read_picture
 from resnest_zoo.data.segmentation import Polygon, decode_rle, rasterize_polygons
+from resnest_zoo.data.sizes import read_sized_picture
 from resnest_zoo.data.transforms import Transform, draw_transform
-from resnest_zoo.errors import DataError
 from resnest_zoo.ops.boxes import nonempty
 from resnest_zoo.structures import Polygons, Targets
 
@@ -55,14 +54,8 @@ def make_sample(record: Record, settings: Input, rng: np.random.Generator, ignor
         ImageError: the picture or its panoptic file cannot be read.
         DataError: the picture's size is not the one that the annotations state.
     """
-    image = read_picture(record.file)
-    size = (image.shape[1], image.shape[2])
-    if size != record.size:
-        raise DataError(
-            f"{record.file}: has height and width {size}, but the annotations say {record.size}; these count "
-            "after a rotation that the file's EXIF data ask for"
-        )
-    transform = draw_transform(settings, size, rng)
+    image = read_sized_picture(record.file, record.size)
+    transform = draw_transform(settings, record.size, rng)
     return Sample(
         transform.image(image),
         make_targets(record, transform, settings.mask_format == "bitmask", ignore_value),

@@ -12,7 +12,7 @@ from resnest_zoo.ops.rle import encode_masks
 from resnest_zoo.structures import Instances, PanopticResult
 
 
-def detection_rows(found: Instances, image_id: int) -> list[dict[str, Any]]:
+def detection_rows(found: Instances, image_id: int | str) -> list[dict[str, Any]]:
     """The instances of one picture in COCO's result format.
 
     Returns:

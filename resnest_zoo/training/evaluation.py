@@ -21,20 +21,22 @@ from torch.utils.data import Dataset as TorchDataset
 from resnest_zoo.data.file_names import file_hint
 from resnest_zoo.data.loading import count_workers, outlive_signals
 from resnest_zoo.data.panoptic import PanopticFiles
-from resnest_zoo.data.pictures import read_picture
+from resnest_zoo.data.sizes import check_sizes, read_sized_picture
 from resnest_zoo.distributed import World
 from resnest_zoo.errors import DataError, ZooError, shown
-from resnest_zoo.evaluation.coco_json import DetectionTruth, load_truth
+from resnest_zoo.evaluation.coco_json import DetectionTruth, ImageId, load_truth
 from resnest_zoo.evaluation.detection import evaluate_detections
 from resnest_zoo.evaluation.panoptic import match_segments, panoptic_quality, read_segment_map
 from resnest_zoo.evaluation.results import detection_rows
 from resnest_zoo.evaluation.segments import SegmentMap
 from resnest_zoo.evaluation.semantic import count_confusion, semantic_metrics, semantic_truth
 from resnest_zoo.models import GeneralizedRCNN
-from resnest_zoo.structures import Instances, PanopticResult
+from resnest_zoo.structures import Instances, PanopticResult, SizeHW
 
 Metrics = dict[str, float | None]
 Detect = Callable[[Tensor], Instances]  # of an RGB uint8 picture (3, H, W); result on the CPU, masks encoded
+
+_Picture = tuple[ImageId, Path, SizeHW | None]
 
 _DETECTION = {
     "AP": "ap",
@@ -52,19 +54,23 @@ class ValidationSet:
 
     Attributes:
         truth: boxes and masks.
-        pictures: id and file of each.
+        pictures: id, file and, where the annotations state it, height and width of each.
         panoptic: the panoptic annotation of each picture by its id; None where the model has no such output.
         panoptic_folder: of their PNG files.
     """
 
     truth: DetectionTruth
-    pictures: tuple[tuple[int, Path], ...]
+    pictures: tuple[_Picture, ...]
     panoptic: dict[Any, Any] | None = None
     panoptic_folder: Path | None = None
 
 
 def read_validation_set(
-    annotations: Path, images_dir: Path, model: GeneralizedRCNN, panoptic: PanopticFiles | None = None
+    annotations: Path,
+    images_dir: Path,
+    model: GeneralizedRCNN,
+    panoptic: PanopticFiles | None = None,
+    world: World | None = None,
 ) -> ValidationSet:
     """Read a validation set and check, before anything is trained, that `model` can be measured on it.
 
@@ -73,10 +79,11 @@ def read_validation_set(
         images_dir: folder of the pictures.
         model: with or without masks and panoptic output.
         panoptic: the panoptic annotations; without, only boxes and masks are measured.
+        world: processes that all call this together, and share the work.
 
     Raises:
-        DataError: a file cannot be read or has another layout, pictures are missing, or the annotations lack
-            a class of the model or, where it has masks, a mask.
+        DataError: a file cannot be read or has another layout, pictures are missing or not of the size that
+            the annotations state, or these lack a class of the model or, where it has masks, a mask.
     """
     truth = load_truth(annotations)
     if model.roi_heads.mask_head is not None:
@@ -85,18 +92,30 @@ def read_validation_set(
     if lacking:
         raise DataError(f"{annotations}: its categories lack ids of the model's classes: {sorted(lacking)}")
     rows = _read_rows(annotations, "images", "file_name")
-    pictures = tuple((row["id"], images_dir / row["file_name"]) for row in rows)
-    missing = [file for _, file in pictures if not file.is_file()]
+    sizes = dict(zip(truth.image_ids, map(tuple, truth.sizes.tolist()), strict=True))
+    pictures = tuple((row["id"], images_dir / row["file_name"], _known(sizes[row["id"]])) for row in rows)
+    missing = [file for _, file, _ in pictures if not file.is_file()]
     if missing:
         some = ", ".join(f"{file}{file_hint(file)}" for file in missing[:10])
         raise DataError(f"{annotations}: {len(missing)} of {len(pictures)} pictures are missing: {some}")
+    _check_sizes(pictures, annotations, world or World())
     if panoptic is None or not model.categories.stuff:
         return ValidationSet(truth, pictures)
     rows = _read_rows(panoptic.annotations, "annotations", "file_name")
     by_id = {row.get("image_id"): row for row in rows}
-    if lacking := {image_id for image_id, _ in pictures} - set(by_id):
+    if lacking := {image_id for image_id, _, _ in pictures} - set(by_id):
         raise DataError(f"{panoptic.annotations}: lacks the pictures {sorted(lacking)[:10]}")
     return ValidationSet(truth, pictures, by_id, panoptic.folder)
+
+
+def _known(size: SizeHW) -> SizeHW | None:
+    return size if all(size) else None
+
+
+def _check_sizes(pictures: tuple[_Picture, ...], annotations: Path, world: World) -> None:
+    own = [(file, size) for _, file, size in pictures[world.rank :: world.size]]
+    if problem := world.first(check_sizes(own)):
+        raise DataError(f"{annotations}: {problem}")
 
 
 def _read_rows(file: Path, key: str, text: str) -> list[dict[str, Any]]:
@@ -118,19 +137,19 @@ def _read_rows(file: Path, key: str, text: str) -> list[dict[str, Any]]:
     return checked
 
 
-class _Reader(TorchDataset[tuple[int, "Tensor | ZooError"]]):
+class _Reader(TorchDataset[tuple[ImageId, "Tensor | ZooError"]]):
     """Reads pictures; a problem is returned, since a worker would bury it in its traceback."""
 
-    def __init__(self, pictures: tuple[tuple[int, Path], ...]) -> None:
+    def __init__(self, pictures: tuple[_Picture, ...]) -> None:
         self.pictures = pictures
 
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor | ZooError]:
-        image_id, file = self.pictures[index]
+    def __getitem__(self, index: int) -> tuple[ImageId, Tensor | ZooError]:
+        image_id, file, size = self.pictures[index]
         try:
-            return image_id, read_picture(file)
+            return image_id, read_sized_picture(file, size)
         except ZooError as error:
             return image_id, error
 
@@ -181,7 +200,7 @@ def evaluate(
         In every process the metrics in percent, the first of them the main one; None if given up.
 
     Raises:
-        ZooError: in every process, when one cannot read a picture.
+        ZooError: in every process, when one cannot read a picture, or finds it of another size than stated.
     """
     assert model.config is not None
     was_training = model.training
@@ -225,7 +244,7 @@ def _detector(model: GeneralizedRCNN) -> Detect:
     return detect
 
 
-def _record(data: ValidationSet, image_id: int, found: Instances) -> dict[str, Any]:
+def _record(data: ValidationSet, image_id: ImageId, found: Instances) -> dict[str, Any]:
     """What was found in one picture, small enough to be sent to another process."""
     record: dict[str, Any] = {"detections": detection_rows(found, image_id)}
     if data.panoptic is not None and found.panoptic is not None:

@@ -332,8 +332,8 @@ def _save_and_measure(run: _Run, stop: _Stop, recorder: Recorder | None, saved: 
     except ZooError as error:
         raise TrainingError(
             f"{error}\nThe evaluation after iteration {iteration} failed, and nothing is lost: {output} "
-            "holds the run up to there. Correct the cause and give the same command with --resume, which evaluates "
-            "first and then trains on"
+            "holds the run up to there. Correct the cause and give the same command with --resume, which "
+            "evaluates first and then trains on"
         ) from error
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from resnest_zoo.data.panoptic import PanopticFiles
@@ -147,6 +148,38 @@ def test_a_picture_that_cannot_be_read_is_named(folder: Path) -> None:
     with pytest.raises(ZooError, match=r"2\.png"):
         evaluate(model.train(), data, World())
     assert model.training
+
+
+def swap_sizes(folder: Path) -> None:
+    content = json.loads((folder / "annotations.json").read_text())
+    for row in content["images"]:
+        row["height"], row["width"] = row["width"], row["height"]
+    (folder / "annotations.json").write_text(json.dumps(content))
+
+
+def test_pictures_of_another_size_than_annotated_are_named_before_anything_is_predicted(folder: Path) -> None:
+    """Boxes of another frame would be measured without an error: AP 0."""
+    model = model_of(folder)
+    swap_sizes(folder)
+    with pytest.raises(DataError, match=r"4 of 4 pictures: .*1\.png: has height and width \(64, 96\)"):
+        small_validation(folder, model)
+
+
+def test_a_picture_that_was_replaced_by_one_of_another_size_is_named(folder: Path) -> None:
+    model = model_of(folder)
+    data = small_validation(folder, model)
+    Image.new("RGB", (48, 32)).save(folder / "2.png")
+    with pytest.raises(ZooError, match=r"2\.png: has height and width \(32, 48\), .* say \(64, 96\)"):
+        evaluate(model, data, World())
+
+
+def test_pictures_need_no_size_where_boxes_alone_are_measured(folder: Path) -> None:
+    content = json.loads((folder / "annotations.json").read_text())
+    model = model_of(folder)
+    for row in content["images"]:
+        del row["height"], row["width"]
+    (folder / "annotations.json").write_text(json.dumps(content))
+    assert evaluate(model, small_validation(folder, model), World()) is not None
 
 
 def test_missing_pictures_and_classes_are_told_before_anything_is_trained(folder: Path) -> None:

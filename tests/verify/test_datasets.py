@@ -188,9 +188,9 @@ def test_a_picture_of_another_size_than_annotated_stops_the_run(
     edit(copy / INSTANCES, lambda content: content["images"][0].update(width=129))
     report = verify("tiny_detection", "--level", "coco", "--coco", copy, "--workers", workers)
     assert report.code == 1
-    expected = "expected (96, 129) (height, width) as the annotations say, got (96, 128)"
+    expected = "has height and width (96, 128), but the annotations say (96, 129)"
     path = copy / "val2017" / "000000001000.jpg"
-    assert report.level("tiny_detection")["summary"] == f"{path}: {expected}"
+    assert report.level("tiny_detection")["summary"].startswith(f"{path}: {expected}")
 
 
 @pytest.mark.usefixtures("mirror")
