@@ -50,6 +50,11 @@ class Categories:
         """Placeholder names `class_0` ... for a model whose classes nobody has named; ids count from 1."""
         return cls(tuple(f"class_{k}" for k in range(num_classes)), tuple(range(1, num_classes + 1)))
 
+    @property
+    def are_placeholders(self) -> bool:
+        """Whether the things' names are those of `numbered`, which mean nothing."""
+        return self.things == Categories.numbered(len(self.things)).things
+
     @classmethod
     def named(cls, names: tuple[str, ...] | list[str]) -> Categories:
         """Categories of a user's data set, given only their names; ids count from 1.

@@ -49,6 +49,7 @@ def get(
     device: torch.device | str | None = None,
     progress: bool | None = None,
     overrides: Sequence[str] | Mapping[str, object] = (),
+    rename: bool = True,
 ) -> GeneralizedRCNN:
     """Build a detector of the zoo, of a config file or of a training run, in evaluation mode.
 
@@ -68,6 +69,10 @@ def get(
         progress: show a progress bar on download; None shows one if stderr is a terminal.
         overrides: config keys and values in turn, such as ["TEST.DETECTIONS_PER_IMAGE", "300"], or a mapping
             from keys to values. With "MODEL.MASK_ON": False, a checkpoint's mask head is left out.
+        rename: what `categories` of which some are new to the checkpoint mean where they are as many: new
+            names for its classes, in order. Else, as for training on other data, classes keep what the
+            checkpoint has under their names, and the others start fresh. The same names in another order are
+            taken by name in any case.
 
     Returns:
         The model. Call it with a list of RGB uint8 tensors (3, H, W); see `GeneralizedRCNN.forward`.
@@ -93,9 +98,11 @@ def get(
     before, after = origin.categories or _UNNAMED, named or _UNNAMED
     changes_things = num_classes is not None or before.things != after.things
     changes_stuff = before.stuff != after.stuff
-    with torch.device("cpu" if changes_things or changes_stuff else "meta"):
+    in_file = checkpoint.categories or (origin.categories if weights is None else None)
+    changes_rows = in_file is not None and (in_file.things, in_file.stuff) != (after.things, after.stuff)
+    with torch.device("cpu" if changes_things or changes_stuff or changes_rows else "meta"):
         model = build_model(cfg, named)
-    if not (changes_things or changes_stuff):
+    if not (changes_things or changes_stuff or changes_rows):
         model = model.to_empty(device="cpu")
     fresh = [
         layer
@@ -103,8 +110,10 @@ def get(
         if (changes_stuff if layer.startswith("sem_seg_head.") else changes_things)
     ]
     without_masks = model.roi_heads.mask_head is None and origin.load({}).model.mask_on
+    names = {} if in_file is None else model.changed_classes(in_file, rename=rename)
+    removable = [_MASK_HEAD] if without_masks else []
     try:
-        load_checkpoint(model, checkpoint, replaceable=fresh, removable=[_MASK_HEAD] if without_masks else [])
+        load_checkpoint(model, checkpoint, replaceable=fresh, removable=removable, class_names=names)
     except CheckpointError as error:
         raise CheckpointError(f"{error}{_class_hint(error)}", error.clashes) from error
     return model.to(chosen)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from resnest_zoo.checkpoint.class_rows import Names, take_rows
 from resnest_zoo.checkpoint.opened import Checkpoint
 from resnest_zoo.errors import CheckpointError
 
@@ -25,6 +26,7 @@ def load_checkpoint(
     *,
     replaceable: Iterable[str] = (),
     removable: Iterable[str] = (),
+    class_names: Mapping[str, tuple[Names, Names]] | None = None,
 ) -> tuple[str, ...]:
     """Load a checkpoint into `model`, strictly.
 
@@ -35,6 +37,9 @@ def load_checkpoint(
             the file (the class layers, when a model gets other classes).
         removable: names of modules that the file may hold though the model lacks them (the mask head, when a
             model is to find boxes alone). A warning names those left out.
+        class_names: of replaceable layers whose classes differ from the file's in name or order, the names in
+            the file and those of the model: each class gets the rows of its name. A warning names the classes
+            that the file lacks, whose rows stay fresh.
 
     Returns:
         The names of the replaceable layers that were not loaded, sorted; empty when all were.
@@ -60,10 +65,30 @@ def load_checkpoint(
         raise CheckpointError(f"{path}: belongs to another model:\n" + "\n".join(problems), clashes)
     # What the file may lack: fresh class layers, and how many batches a norm has seen.
     absent = {key: value if key in kept else torch.zeros_like(value) for key, value in own.items()}
-    model.load_state_dict(absent | {key: state[key] for key in own if key in state and key not in kept})
+    loaded = {key: state[key] for key in own if key in state and key not in kept}
+    loaded |= _rows_by_name(path, state, own, {} if kept else class_names or {})
+    model.load_state_dict(absent | loaded)
     if layers:
         logger.warning("%s: class layers start fresh: %s", path.name, ", ".join(layers))
     return tuple(layers)
+
+
+def _rows_by_name(
+    path: Path,
+    state: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    names: Mapping[str, tuple[Names, Names]],
+) -> dict[str, Tensor]:
+    rows, lacking = take_rows(state, own, names)
+    if lacking:
+        logger.warning(
+            "%s: has other classes: the rows of %d start fresh in the class layers, and the others are taken "
+            "by name: %s",
+            *(path.name, len(lacking), ", ".join(lacking[:_LISTED])),
+        )
+    elif rows:
+        logger.info("%s: has the classes in another order; their rows are taken by name", path.name)
+    return rows
 
 
 def _differences(

@@ -153,6 +153,7 @@ def _train_in(args: argparse.Namespace, world: World) -> int:
         categories=data.categories,
         device=world.device(args.device or default_device()),
         overrides=changes,
+        rename=False,
     )
     validation = {}
     assert model.config is not None

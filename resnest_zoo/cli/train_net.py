@@ -219,8 +219,18 @@ def _build(config: Config, categories: Categories, world: World) -> GeneralizedR
     model = build_model(config, categories)
     path = find_weights(config.model.weights)
     if path is not None:
-        load_initial(model, path)
+        load_initial(model, path, _published_classes(config.model.weights))
     return model.to(_device(config, world))
+
+
+def _published_classes(weights: str) -> Categories | None:
+    """The classes of the zoo's checkpoint of that name; None for a file, which may tell its own."""
+    from resnest_zoo.registry import info
+
+    try:
+        return None if Path(weights).expanduser().is_file() else info(weights).categories
+    except UnknownModelError:
+        return None
 
 
 def find_weights(name: str) -> Path | None:

@@ -67,6 +67,29 @@ class GeneralizedRCNN(nn.Module):
             for layer in getattr(module, "class_layers", ())
         )
 
+    def changed_classes(
+        self, of: Categories, *, rename: bool
+    ) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+        """The class layers whose rows have other places or meanings than in a model of the classes `of`.
+
+        Args:
+            of: of a file, say.
+            rename: whether names of which some are new are new names for the same classes in their order.
+
+        Returns:
+            Of each such layer the names in `of` and in this model, which are as many.
+        """
+        own, found = self.categories, {}
+        if own.are_placeholders or of.are_placeholders:
+            return {}
+        for layer in self.class_layers:
+            stuff = layer.startswith("sem_seg_head.")
+            before, after = (of.stuff, own.stuff) if stuff else (of.things, own.things)
+            renamed = rename and sorted(before) != sorted(after)
+            if before != after and len(before) == len(after) and not renamed:
+                found[layer] = (before, after)
+        return found
+
     @property
     def _parameter(self) -> Tensor:
         return next(self.parameters())

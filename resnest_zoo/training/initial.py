@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import Checkpoint, is_classifier, load_checkpoint
 from resnest_zoo.errors import CheckpointError
 from resnest_zoo.models import GeneralizedRCNN
@@ -24,16 +25,24 @@ _STATISTICS = ("running_mean", "running_var")
 _LISTED = 20
 
 
-def load_initial(model: GeneralizedRCNN, path: Path) -> None:
+def load_initial(model: GeneralizedRCNN, path: Path, categories: Categories | None = None) -> None:
     """Load what a file holds for `model`: everything of a detector but class layers of other sizes, or the
     backbone alone.
+
+    Args:
+        model: to be trained.
+        path: the file.
+        categories: its classes where it does not tell them. Rows of class layers are taken by name, and those
+            of other names start fresh.
 
     Raises:
         CheckpointError: the file cannot be read, or does not fit.
     """
     checkpoint = Checkpoint.open(path)
     if checkpoint.is_detector:
-        load_checkpoint(model, checkpoint, replaceable=model.class_layers)
+        known = checkpoint.categories or categories
+        names = {} if known is None else model.changed_classes(known, rename=False)
+        load_checkpoint(model, checkpoint, replaceable=model.class_layers, class_names=names)
     else:
         load_backbone(model, checkpoint, str(path))
 
