@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnest_zoo.errors import DownloadError, IntegrityError
 from resnest_zoo.hub.cache import public_address
+from resnest_zoo.hub.packing import Unpacker
 from resnest_zoo.hub.part import CHUNK, Origin, Part, url_digest
 
 if TYPE_CHECKING:
@@ -277,14 +278,8 @@ def _origin(url: str, response: requests.Response, total: int | None) -> Origin:
 
 
 def _copy(response: requests.Response, part: Part, total: int | None, on_bytes: OnBytes) -> None:
-    encoded = _is_encoded(response)
     window_start, window_size = _clock(), part.size
-    while True:
-        with _network_errors():
-            # What has arrived, without waiting for a full chunk: else a trickle would never be noticed.
-            chunk = response.raw.read1(CHUNK, decode_content=encoded)
-        if not chunk:
-            break
+    for chunk in _plain_body(response):
         part.write(chunk)
         on_bytes(part.size, total)
         elapsed = _clock() - window_start
@@ -294,6 +289,35 @@ def _copy(response: requests.Response, part: Part, total: int | None, on_bytes: 
             window_start, window_size = _clock(), part.size
     if total is not None and part.size != total:
         raise _PassingError(f"cut off after {part.size} of {total} bytes")
+
+
+def _plain_body(response: requests.Response) -> Iterator[bytes]:
+    """The body as it arrives, unpacked where the source packed it all the same."""
+    if not _is_encoded(response):
+        yield from _body(response)
+        return
+    # Not left to urllib3, which takes a packed body that ends too early for a whole one.
+    try:
+        unpacker = Unpacker(response.headers["Content-Encoding"].strip().lower())
+    except ValueError as error:
+        raise DownloadError(str(error)) from error
+    for chunk in _body(response):
+        try:
+            yield from unpacker.feed(chunk)
+        except ValueError as error:
+            raise _PassingError(str(error)) from error
+    if not unpacker.is_whole:
+        raise _PassingError("its packed body is cut off")
+
+
+def _body(response: requests.Response) -> Iterator[bytes]:
+    while True:
+        with _network_errors():
+            # What has arrived, without waiting for a full chunk: else a trickle would never be noticed.
+            chunk = response.raw.read1(CHUNK, decode_content=False)
+        if not chunk:
+            return
+        yield chunk
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -442,3 +443,55 @@ def test_threads_have_sessions_of_their_own(served: FileServer, tmp_path: Path) 
     for thread in threads:
         thread.join()
     assert found == [BODY] * 4
+
+
+PACKED = gzip.compress(BODY)
+_RAW = zlib.compressobj(wbits=-15)
+DEFLATED = {"zlib": zlib.compress(BODY), "raw": _RAW.compress(BODY) + _RAW.flush()}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", PACKED),
+        ("X-GZIP", PACKED),
+        ("gzip", gzip.compress(BODY[:300_000]) + gzip.compress(BODY[300_000:])),
+        ("gzip", PACKED + bytes(10)),
+        ("deflate", DEFLATED["zlib"]),
+        ("deflate", DEFLATED["raw"]),
+    ],
+)
+def test_a_packed_body_is_unpacked(served: FileServer, part: Part, encoding: str, body: bytes) -> None:
+    served.replies["/m"] = Reply(body, headers={"Content-Encoding": encoding})
+    assert receive(served, part) == BODY
+
+
+@pytest.mark.parametrize("cut", [-1, -9, 1000, 5, 0])
+@pytest.mark.parametrize(("encoding", "body"), [("gzip", PACKED), ("deflate", DEFLATED["raw"])])
+def test_a_packed_body_that_is_cut_inside_is_not_taken(
+    served: FileServer, part: Part, encoding: str, body: bytes, cut: int
+) -> None:
+    """The announced length is that of what was sent, so that nothing else tells."""
+    served.replies["/m"] = Reply(body[:cut], headers={"Content-Encoding": encoding})
+    with pytest.raises(DownloadError, match="its packed body is cut off; gave up after 6"):
+        receive(served, part)
+    served.script["/m"] = [served.replies.pop("/m")]
+    assert receive(served, part) == BODY
+
+
+def test_a_packed_body_that_is_damaged_is_not_taken(served: FileServer, part: Part) -> None:
+    body = bytearray(PACKED)
+    body[-6] ^= 1  # in its checksum
+    served.replies["/m"] = Reply(bytes(body), headers={"Content-Encoding": "gzip"})
+    with pytest.raises(DownloadError, match="packed body is damaged"):
+        receive(served, part)
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip"])
+def test_a_body_packed_in_another_way_is_refused_at_once(
+    served: FileServer, part: Part, pauses: list[float], encoding: str
+) -> None:
+    served.replies["/m"] = Reply(PACKED, headers={"Content-Encoding": encoding})
+    with pytest.raises(DownloadError, match=f"packed as '{encoding}', though asked not to be"):
+        receive(served, part)
+    assert pauses == []
