@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from resnest_zoo.registry import Entry
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 @pytest.fixture(autouse=True)
@@ -24,12 +26,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith(("RESNEST_ZOO_", "HF_", "HUGGING")) or name.lower() in _PROXIES:
             monkeypatch.delenv(name)
-    for name in ("TORCH_HOME", "FVCORE_CACHE", "XDG_CACHE_HOME"):
+    for name in ("TORCH_HOME", "FVCORE_CACHE", "XDG_CACHE_HOME", *_CERTIFICATES):
         monkeypatch.delenv(name, raising=False)
     home = tmp_path / "home"
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     monkeypatch.setenv("RESNEST_ZOO_CACHE", str(tmp_path / "cache"))
+    if transfer := sys.modules.get("resnest_zoo.hub.transfer"):
+        transfer._silent.clear()
 
 
 @pytest.fixture(autouse=True)

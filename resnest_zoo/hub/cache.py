@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -146,15 +145,12 @@ def remove_unfinished(folder: Path) -> list[Path]:
 
     removed = []
     for path in sorted(folder.glob(".*")) if folder.is_dir() else []:
-        found = re.fullmatch(r"\.(.+)\.([0-9a-f]{8}\.(part|json)|adopted\.part|hf)", path.name)
+        found = re.fullmatch(r"\.(.+)\.([0-9a-f]{8}\.(part|json)|adopted\.part)", path.name)
         if found is None:
             continue
         try:
             with locked(folder / found[1], wait=False):
-                if path.is_dir():  # what huggingface_hub left
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
                 removed.append(path)
         except LockedError:
             continue

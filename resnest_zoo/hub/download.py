@@ -27,9 +27,9 @@ from resnest_zoo.hub.locks import locked
 from resnest_zoo.hub.part import CHUNK, Part, partial_size, remove_leftovers
 from resnest_zoo.hub.pins import Pin, now, read_pins, stamp_of, write_pin
 from resnest_zoo.hub.settings import Settings, read_settings
-from resnest_zoo.hub.sources import Source, fetch_from_hf, find_copies, find_sources
+from resnest_zoo.hub.sources import Source, explain_hf, find_copies, find_sources, hf_address, hf_token
 from resnest_zoo.hub.staging import share
-from resnest_zoo.hub.transfer import receive_http
+from resnest_zoo.hub.transfer import RefusedError, receive_http
 from resnest_zoo.recognition import describe_folder, find_stranger
 
 logger = logging.getLogger(__name__)
@@ -218,16 +218,11 @@ class _Fetch:
         # No name that `Part` takes over: it would write into the other program's file.
         return self.target.with_name(f".{self.target.name}.adopted.part")
 
-    @property
-    def _hf_folder(self) -> Path:
-        return self.target.with_name(f".{self.target.name}.hf")
-
     def _clean(self) -> None:
         """Remove what killed processes left behind, now that nothing of it is needed."""
         with suppress(OSError):
             remove_leftovers(self.target)
             self._adopted.unlink(missing_ok=True)
-        shutil.rmtree(self._hf_folder, ignore_errors=True)
 
     def _download(self, sources: list[Source], damage: str | None) -> None:
         """Put the first right file any source delivers in place."""
@@ -239,9 +234,12 @@ class _Fetch:
                     logger.warning("%s: %s", source, error)
                     self.failures[source] = error
                 except OSError as error:
-                    if error.errno in _FULL and not isinstance(error, _NoRoomError):
-                        part.discard()  # give the room back
-                    raise
+                    if error.errno not in _FULL:
+                        raise
+                    if not isinstance(error, _NoRoomError):
+                        part.restart()  # give the room back
+                    logger.warning("%s: %s", source, error)
+                    self.failures[source] = DownloadError(_cannot_write(self.target, error))
                 else:
                     self._pin(replace(content, stamp=part.finish()), str(source))
                     return
@@ -263,23 +261,28 @@ class _Fetch:
         return content
 
     def _receive_once(self, source: Source, part: Part) -> Content:
-        hash_known = self.artifact.expected_sha256 is not None or self.pin is not None
         with _Bar(self.artifact, part, self.progress) as bar:
             if source.kind == "http":
-                receive_http(
-                    source.address,
-                    part,
-                    hash_known=hash_known,
-                    size_known=self.artifact.size is not None,
-                    on_bytes=bar.show,
-                )
+                self._receive_http(source.address, part, bar)
             elif source.kind == "hf":
-                # The folder stays if this process is interrupted: huggingface_hub continues what is in it.
-                _copy_file(fetch_from_hf(source, self._hf_folder, self.progress), part, bar)
-                shutil.rmtree(self._hf_folder, ignore_errors=True)
+                token = hf_token()
+                try:
+                    self._receive_http(hf_address(source), part, bar, token)
+                except RefusedError as error:
+                    raise explain_hf(error, source, with_token=token is not None) from error
             else:
                 _copy_file(Path(source.address), part, bar)
         return Content(find_stranger(part.head, part.path), part.size, part.digest.hexdigest())
+
+    def _receive_http(self, url: str, part: Part, bar: _Bar, token: str | None = None) -> None:
+        receive_http(
+            url,
+            part,
+            hash_known=self.artifact.expected_sha256 is not None or self.pin is not None,
+            size_known=self.artifact.size is not None,
+            on_bytes=bar.show,
+            token=token,
+        )
 
     def _failure(self, reason: str, damage: str | None) -> DownloadError:
         """One error for all sources, with what to do by hand."""

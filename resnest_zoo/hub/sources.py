@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from resnest_zoo.errors import ConfigError, DownloadError, shown
 from resnest_zoo.hub.artifact import Artifact
 from resnest_zoo.hub.cache import public_address
 from resnest_zoo.hub.settings import Settings
+from resnest_zoo.hub.transfer import RefusedError
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,11 @@ def find_copies(artifact: Artifact) -> list[Path]:
         return []
     caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     torch_home = Path(os.environ.get("TORCH_HOME") or caches / "torch")
-    candidates = [torch_home / "hub" / "checkpoints" / artifact.filename]
+    torch_hub = sys.modules.get(
+        "torch.hub"
+    )  # where torch.hub.set_dir said, if anybody did: torch is loaded then
+    folder = Path(torch_hub.get_dir() if torch_hub else torch_home / "hub")
+    candidates = [folder / "checkpoints" / artifact.filename]
     roots = [os.environ.get("FVCORE_CACHE"), "~/.torch/fvcore_cache", "~/.torch/iopath_cache"]
     for root in filter(None, roots):
         for url in artifact.urls:
@@ -89,43 +94,40 @@ def find_copies(artifact: Artifact) -> list[Path]:
     return [Path(path) for path in found if os.path.isfile(path)]  # noqa: PTH113
 
 
-def fetch_from_hf(source: Source, folder: Path, progress: bool | None = None) -> Path:
-    """Bring a file out of a Hugging Face repository into `folder` and return its path there.
+def hf_endpoint() -> str:
+    """The Hugging Face hub that is asked, as huggingface_hub has it."""
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
-    A folder left by an interrupted call is continued.
 
-    Raises:
-        DownloadError: the repository does not deliver it.
-    """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
+def hf_address(source: Source) -> str:
+    """The URL of a file in a Hugging Face repository."""
+    from urllib.parse import quote
 
-    # The bases of HfHubHTTPError are OSError and whatever its HTTP library raises.
-    expected: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, ValueError, OSError)
     repository, _, revision = source.address.partition("@")
-    silence = progress is False and not are_progress_bars_disabled()
-    if silence:
-        disable_progress_bars()
-    try:
-        return Path(
-            hf_hub_download(
-                repository,
-                source.filename,
-                revision=revision or None,
-                local_dir=folder,
-                endpoint=os.environ.get("HF_ENDPOINT"),
-            )
-        )
-    except expected as error:
-        if not any(folder.rglob("*.incomplete")):
-            shutil.rmtree(folder, ignore_errors=True)  # nothing in it to continue
-        reason = next(iter(str(error).strip().splitlines()), "")
-        raise DownloadError(f"{type(error).__name__}: {public_address(reason)}") from error
-    finally:
-        if silence:
-            enable_progress_bars()
+    revision = quote(revision or "main", safe="")
+    return f"{hf_endpoint()}/{repository}/resolve/{revision}/{quote(source.filename)}"
+
+
+def hf_token() -> str | None:
+    """The token of the user, from where huggingface_hub keeps it; None if there is none."""
+    from huggingface_hub import get_token
+
+    return get_token()
+
+
+def explain_hf(error: RefusedError, source: Source, *, with_token: bool) -> DownloadError:
+    """Say what a Hugging Face hub means by its refusal, and what helps."""
+    repository = source.address.partition("@")[0]
+    advice = {
+        "EntryNotFound": "the repository has no such file",
+        "RevisionNotFound": "the repository has no such revision",
+    }.get(error.code)
+    login = "set HF_TOKEN or run `hf auth login`"
+    if error.code == "GatedRepo":
+        then = "the token that was sent has no access yet" if with_token else login
+        advice = f"the repository is gated: accept its licence at {hf_endpoint()}/{repository}; {then}"
+    elif advice is None and error.status in (401, 403, 404):
+        seen = "the token that was sent is not valid or does not see it" if with_token else login
+        advice = f"there is no such repository, or it is private: {seen}"
+    said = f" ({error.said})" if error.said and error.said != error.code else ""
+    return DownloadError(f"{error}{said}{f': {advice}' if advice else ''}")

@@ -9,6 +9,7 @@ certificate that does not hold) is not.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import re
 import time
@@ -34,21 +35,50 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 # A source that trickles slower than this for this long is treated like one that stalls.
 _TRICKLE_BYTES, _TRICKLE_SECONDS = 100_000, 60.0
+_SILENCE = 60.0  # seconds for which a host where nobody answers is not asked again
+_silent: dict[str, float] = {}  # such hosts, and when they may be asked again
 _CLOCK_STEP = 60.0  # seconds a Last-Modified must be old to name one version, RFC 7232, section 2.2.2
 
 OnBytes = Callable[[int, "int | None"], None]
 
 
-class _PassingError(DownloadError):
-    """A failure worth another try, up to `attempts`, after `pause` seconds if the source asked for it."""
+class RefusedError(DownloadError):
+    """The source answers and will not give the file.
 
-    def __init__(self, message: str, pause: float | None = None, attempts: int | None = None) -> None:
+    Attributes:
+        status: of its answer.
+        code, said: its reason as a Hugging Face hub states it, a word and a sentence; empty elsewhere.
+    """
+
+    def __init__(self, message: str, status: int, code: str, said: str) -> None:
         super().__init__(message)
-        self.pause = pause
-        self.attempts = _ATTEMPTS if attempts is None else attempts
+        self.status, self.code, self.said = status, code, said
 
 
-def receive_http(url: str, part: Part, *, hash_known: bool, size_known: bool, on_bytes: OnBytes) -> None:
+class _PassingError(DownloadError):
+    """A failure worth another try, after `pause` seconds if the source asked for it.
+
+    Attributes:
+        attempts: how many in a row are made.
+        nobody: nobody answered at all.
+    """
+
+    def __init__(
+        self, message: str, pause: float | None = None, attempts: int = _ATTEMPTS, *, nobody: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.pause, self.attempts, self.nobody = pause, attempts, nobody
+
+
+def receive_http(
+    url: str,
+    part: Part,
+    *,
+    hash_known: bool,
+    size_known: bool,
+    on_bytes: OnBytes,
+    token: str | None = None,
+) -> None:
     """Bring the file at `url` into `part`, whole as far as its source announces its length.
 
     Args:
@@ -57,14 +87,17 @@ def receive_http(url: str, part: Part, *, hash_known: bool, size_known: bool, on
         hash_known: the caller can tell wrong bytes, so bytes may be continued without the source's word.
         size_known: the caller can tell a file cut short.
         on_bytes: called with the bytes in `part` and the announced total, for a progress bar.
+        token: sent to the host of `url` alone, not to where it redirects.
 
     Raises:
-        DownloadError: the source does not deliver. IntegrityError: it delivers something else.
+        RefusedError: the source answers and refuses. DownloadError: it does not deliver.
+        IntegrityError: it delivers something else.
         OSError: the part cannot be written.
     """
     if _is_whole(url, part, hash_known):
         return
-    with _session() as session:
+    _check_host(url)
+    with _session(token) as session:
         failures, best = 0, part.size
         while True:
             try:
@@ -72,9 +105,23 @@ def receive_http(url: str, part: Part, *, hash_known: bool, size_known: bool, on
             except _PassingError as error:
                 failures = 1 if part.size >= best + _PROGRESS else failures + 1
                 best = max(best, part.size)
+                if error.nobody and failures >= error.attempts:
+                    _silent[_host(url)] = _clock() + _SILENCE
                 _wait(url, error, failures)
             else:
                 return
+
+
+def _host(url: str) -> str:
+    from urllib.parse import urlsplit
+
+    return urlsplit(public_address(url)).netloc
+
+
+def _check_host(url: str) -> None:
+    """Spare every further file the wait for a host where nobody answered a moment ago."""
+    if _clock() < _silent.get(_host(url), 0.0):
+        raise DownloadError(f"nobody answered at {_host(url)} a moment ago; it is asked again in a minute")
 
 
 def _is_whole(url: str, part: Part, hash_known: bool) -> bool:
@@ -114,13 +161,45 @@ def _clock() -> float:
     return time.monotonic()
 
 
-def _session() -> requests.Session:
+def _session(token: str | None = None) -> requests.Session:
     import requests
 
     session = requests.Session()  # proxies and certificates as the environment has them
     session.headers.update({"User-Agent": "resnest_zoo", "Accept-Encoding": "identity"})
+    _use_certificates(session)
+    if token is not None:
+        session.auth = _Bearer(token)
     session.hooks["response"].append(_refuse_downgrade)
     return session
+
+
+class _Bearer:
+    """A token as requests wants it, so that it is dropped where a redirect leaves the host."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self.token}"
+        return request
+
+
+def _use_certificates(session: requests.Session) -> None:
+    """Let SSL_CERT_FILE and SSL_CERT_DIR count as elsewhere; the variables of requests itself go first."""
+    from requests.adapters import HTTPAdapter
+
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if not (file or folder):
+        return
+    session.verify = str(file or folder)
+
+    class Adapter(HTTPAdapter):
+        def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
+            if verify == file and folder:  # requests knows one of the two
+                conn.ca_cert_dir = folder
+
+    session.mount("https://", Adapter())
 
 
 def _refuse_downgrade(response: requests.Response, **_: Any) -> None:
@@ -197,7 +276,8 @@ def _check_status(response: requests.Response) -> None:
     message = f"HTTP {status} {response.reason or ''}".rstrip()
     if status in _PASSING:
         raise _PassingError(message, _retry_after(response.headers))
-    raise DownloadError(message)
+    code, said = (response.headers.get(f"X-Error-{name}", "")[:300] for name in ("Code", "Message"))
+    raise RefusedError(message, status, code, said)
 
 
 def _retry_after(headers: Any) -> float | None:
@@ -351,5 +431,8 @@ def _connection_error(error: Exception) -> DownloadError:
     message = f"{type(error).__name__}: {public_address(str(cause))}"
     if isinstance(cause, Exception) and any(isinstance(arg, SSLCertVerificationError) for arg in cause.args):
         return DownloadError(message)
-    nobody = isinstance(cause, (ConnectTimeoutError, NewConnectionError, ProxyError))
-    return _PassingError(message, attempts=_CONNECT_ATTEMPTS if nobody else None)
+    if isinstance(cause, (NewConnectionError, ProxyError)):
+        return _PassingError(message, attempts=_CONNECT_ATTEMPTS, nobody=True)
+    if isinstance(cause, ConnectTimeoutError):  # the system has knocked several times by then
+        return _PassingError(message, attempts=1, nobody=True)
+    return _PassingError(message)

@@ -91,7 +91,7 @@ def open_repository(repository: str, *, api: HfApi | None = None) -> HfApi:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
 
-    api = api or HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    api = api or HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None)
     try:
         with _answers(repository):
             api.create_repo(repository, exist_ok=True)

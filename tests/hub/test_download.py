@@ -538,3 +538,26 @@ def test_two_artifacts_of_one_name_never_get_each_others_bytes(served: FileServe
     for _ in range(2):
         assert fetch(make_artifact(served, sha256=SHA)).read_bytes() == BODY
         assert fetch(second).read_bytes() == other
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_source_that_fills_the_disk_does_not_stop_the_next(
+    served: FileServer, monkeypatch: pytest.MonkeyPatch, announced: bool
+) -> None:
+    room, write = 3_000_000, module.Part.write
+
+    def fill(self: module.Part, chunk: bytes) -> None:
+        if self.size + len(chunk) > room:
+            raise OSError(28, "No space left on device")
+        write(self, chunk)
+
+    monkeypatch.setattr(module.Part, "write", fill)
+    usage = shutil.disk_usage(cache_dir().parent)._replace(free=room)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    served.replies["/big.pth"] = Reply(bytes(4_000_000), length=None if announced else "")
+    urls = (f"{served.url}/big.pth", f"{served.url}/{NAME}")
+    assert fetch(Artifact(NAME, urls, sha256_prefix=SHA[:8])).read_bytes() == BODY
+    assert unfinished_files() == []
+    reason = "4,000,000 bytes to come" if announced else "No space left on device"
+    with pytest.raises(DownloadError, match=f"{reason}.*The disk or your quota is full: free some space"):
+        fetch(Artifact("other.pth", urls[:1], sha256=SHA))

@@ -1,27 +1,40 @@
-"""Mirrors hf://ORGANISATION/REPOSITORY, through the real huggingface_hub and a hub on this machine."""
+"""Mirrors hf://ORGANISATION/REPOSITORY, from a hub on this machine."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from resnest_zoo.errors import DownloadError, IntegrityError
-from resnest_zoo.hub import Artifact, cache_dir, fetch
+from resnest_zoo.hub import Artifact, cache_dir, fetch, transfer
 from resnest_zoo.hub.pins import read_pins
 from tests.hub.samples import BODY, NAME, SHA, unfinished_files, visible_files
-from tests.servers import Fault, HubServer, Reply
+from tests.servers import Fault, FileServer, HubServer, Reply
 
 REPOSITORY = "me/weights"
 ARTIFACT = Artifact(NAME, sha256_prefix=SHA[:8])
+PATH = f"/{REPOSITORY}/resolve/main/{NAME}"
+GATED = Reply(
+    status=401,
+    headers={"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to model me/weights is restricted."},
+)
+PRIVATE = Reply(
+    status=401, headers={"X-Error-Code": "RepoNotFound", "X-Error-Message": "Invalid username or password."}
+)
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    waited: list[float] = []
+    monkeypatch.setattr(transfer, "_sleep", waited.append)
+    return waited
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    pytest.importorskip("huggingface_hub")
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     with HubServer() as server:
         server.files[REPOSITORY, "main", NAME] = BODY
         monkeypatch.setenv("HF_ENDPOINT", server.url)
@@ -52,9 +65,9 @@ def test_a_revision_is_asked_for(hub: HubServer, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("mirror", "reason"),
     [
-        ("hf://me/nothing", "RepositoryNotFoundError"),
-        ("hf://me/weights@v9", "RevisionNotFoundError"),
-        ("hf://me/weights", "EntryNotFoundError"),
+        ("hf://me/nothing", "no such repository, or it is private: set HF_TOKEN or run `hf auth login`"),
+        ("hf://me/weights@v9", "the repository has no such revision"),
+        ("hf://me/weights", "the repository has no such file"),
     ],
 )
 def test_what_is_not_there_is_said_and_the_next_source_asked(
@@ -85,37 +98,85 @@ def test_wrong_bytes_are_refused(hub: HubServer) -> None:
     assert fetch(ARTIFACT).read_bytes() == BODY
 
 
-@pytest.mark.parametrize("step", [Reply(status=403), Fault(after=1_000_000, how="reset")])
-def test_a_failure_of_the_transfer_is_survived(hub: HubServer, step: Reply | Fault) -> None:
-    path = f"/{REPOSITORY}/resolve/{hub.COMMIT}/{NAME}"
-    head = f"/{REPOSITORY}/resolve/main/{NAME}"
-    hub.script[head] = [Fault(), step]
-    hub.script[path] = [step]
-    try:
-        assert fetch(ARTIFACT).read_bytes() == BODY
-    except DownloadError as error:
-        assert f"hf://{REPOSITORY}/{NAME}" in str(error)  # noqa: PT017 - either is right
-        assert visible_files() == []
-    hub.script.clear()
+def test_a_broken_transfer_goes_on_where_it_broke(hub: HubServer, pauses: list[float]) -> None:
+    hub.script[PATH] = [Reply(status=500), Fault(after=1_000_000, how="reset")]
     assert fetch(ARTIFACT).read_bytes() == BODY
+    assert hub.ranges(PATH) == [None, None, "bytes=1000000-"]
     assert unfinished_files() == []
 
 
-def test_nobody_at_the_endpoint_is_a_failed_source(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_at_the_endpoint_is_found_out_once_for_all_files(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("time.sleep", lambda _: None)  # it tries again, with growing pauses
-    with pytest.raises(DownloadError, match=f"hf://{REPOSITORY}/{NAME}: "):
+    with pytest.raises(DownloadError, match=f"hf://{REPOSITORY}/{NAME}: .*refused.*gave up after 3"):
+        fetch(ARTIFACT)
+    assert sum(pauses) < 2
+    pauses.clear()
+    for _ in range(3):
+        with pytest.raises(DownloadError, match=r"nobody answered at 127\.0\.0\.1:9 a moment ago"):
+            fetch(ARTIFACT)
+    assert pauses == []
+    monkeypatch.setattr(transfer, "_clock", lambda: transfer._silent["127.0.0.1:9"] + 1)
+    with pytest.raises(DownloadError, match="refused"):
         fetch(ARTIFACT)
 
 
-@pytest.mark.parametrize("progress", [False, None, True])
-def test_bars_are_as_they_were_afterwards(
-    hub: HubServer, capsys: pytest.CaptureFixture[str], progress: bool | None
-) -> None:
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled
+def test_a_slash_after_the_endpoint_is_no_part_of_it(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", f"{hub.url}/")
+    assert fetch(ARTIFACT).read_bytes() == BODY
+    assert hub.paths == [PATH]
 
-    before = are_progress_bars_disabled()
-    fetch(ARTIFACT, progress=progress)
-    assert are_progress_bars_disabled() is before
-    if progress is False:
-        assert capsys.readouterr().err == ""
+
+def test_there_need_be_room_for_one_copy_only(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def usage(_: Path) -> SimpleNamespace:
+        used = sum(path.stat().st_size for path in cache_dir().iterdir())
+        return SimpleNamespace(free=len(BODY) + 10_000 - used)
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    hub.script[PATH] = [Fault(after=1_000_000)]
+    assert fetch(ARTIFACT).read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    ("reply", "token", "advice"),
+    [
+        (GATED, "", rf"accept its licence at http.*/{REPOSITORY}; set HF_TOKEN or run `hf auth login`"),
+        (
+            GATED,
+            "hf_x",
+            rf"accept its licence at http.*/{REPOSITORY}; the token that was sent has no access yet",
+        ),
+        (PRIVATE, "", "there is no such repository, or it is private: set HF_TOKEN or run `hf auth login`"),
+        (PRIVATE, "hf_x", "or it is private: the token that was sent is not valid or does not see it"),
+        (Reply(status=451), "", "HTTP 451"),
+    ],
+)
+def test_a_refusal_says_what_the_hub_says_and_what_helps(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, reply: Reply, token: str, advice: str
+) -> None:
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    hub.replies[PATH] = reply
+    with pytest.raises(DownloadError, match=advice) as caught:
+        fetch(ARTIFACT)
+    assert reply.headers.get("X-Error-Message", "") in str(caught.value)
+    assert "hf_x" not in str(caught.value)
+    assert len(hub.paths) == 1
+
+
+def test_the_token_is_sent_to_the_hub_and_to_nobody_else(
+    hub: HubServer, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large files lie elsewhere, and the hub redirects to them."""
+    assert server.folder is not None
+    (server.folder / NAME).write_bytes(BODY)
+    elsewhere = server.url.replace("127.0.0.1", "localhost")
+    hub.replies[PATH] = Reply(status=302, headers={"Location": f"{elsewhere}/{NAME}"})
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    netrc = Path.home() / ".netrc"
+    netrc.parent.mkdir(parents=True, exist_ok=True)
+    netrc.write_text("machine 127.0.0.1\nlogin me\npassword other\n")
+    assert fetch(ARTIFACT).read_bytes() == BODY
+    assert [request.headers.get("Authorization") for request in hub.requests] == ["Bearer hf_x"]
+    assert [request.headers.get("Authorization") for request in server.requests] == [None]

@@ -92,6 +92,17 @@ def test_caches_of_other_programs_are_known(
     assert find_copies(ARTIFACT) == [path]
 
 
+def test_the_folder_that_torch_hub_was_told_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch.hub
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    torch.hub.set_dir(str(tmp_path / "own"))
+    path = tmp_path / "own" / "checkpoints" / ARTIFACT.filename
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert find_copies(ARTIFACT) == [path]
+
+
 def test_nothing_is_adopted_that_nobody_can_verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "hub" / "checkpoints" / "m.pth").touch()

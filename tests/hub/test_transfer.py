@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
+import urllib3
 
 from resnest_zoo.errors import DownloadError, IntegrityError
 from resnest_zoo.hub import transfer
@@ -319,6 +320,25 @@ def test_nobody_at_the_address_is_found_out_soon(part: Part, pauses: list[float]
     assert len(pauses) == 2
 
 
+def test_a_host_that_takes_no_connection_is_knocked_at_once_for_all_files(
+    part: Part, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time-out of a connection is that of several knocks, and as long as a person waits."""
+    asked = []
+
+    def wait(*_: object, **__: object) -> None:
+        asked.append(1)
+        raise requests.ConnectTimeout(urllib3.exceptions.ConnectTimeoutError("timed out"))
+
+    monkeypatch.setattr(requests.Session, "get", wait)
+    for reason in ("timed out; gave up after 1", "nobody answered at 127.0.0.1:9 a moment ago"):
+        with pytest.raises(DownloadError, match=reason):
+            transfer.receive_http(
+                "http://127.0.0.1:9/m", part, hash_known=True, size_known=True, on_bytes=lambda *_: None
+            )
+    assert (asked, pauses) == ([1], [])
+
+
 def test_a_redirect_loop_is_final(served: FileServer, part: Part, pauses: list[float]) -> None:
     served.replies["/m"] = Reply(status=302, headers={"Location": "/m"})
     with pytest.raises(DownloadError, match="TooManyRedirects"):
@@ -400,16 +420,20 @@ def certificate(tmp_path: Path) -> Path:
     return path
 
 
-def test_https_is_checked_and_never_left(
-    served: FileServer, part: Part, pauses: list[float], certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def secured(served: FileServer, certificate: Path) -> FileServer:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     secure = FileServer(served.folder)
     secure._server.socket = context.wrap_socket(secure._server.socket, server_side=True)
     secure.url = secure.url.replace("http:", "https:")
     secure._server.handle_error = lambda *_: None  # type: ignore[method-assign] - clients that hang up
-    with secure:
+    return secure
+
+
+def test_https_is_checked_and_never_left(
+    served: FileServer, part: Part, pauses: list[float], certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with secured(served, certificate) as secure:
         with pytest.raises(DownloadError, match="certificate verify failed"):
             receive(secure, part)
         assert pauses == []  # nothing passing about it
@@ -419,6 +443,41 @@ def test_https_is_checked_and_never_left(
             receive(secure, part, path="/away")
         assert receive(secure, part) == BODY
     assert served.paths == []
+
+
+@pytest.fixture
+def secure(served: FileServer, certificate: Path) -> Iterator[FileServer]:
+    """The same over https."""
+    with secured(served, certificate) as server:
+        yield server
+
+
+@pytest.mark.parametrize("variables", ["file", "folder", "both", "both, the folder's"])
+def test_certificates_are_those_that_other_programs_use(
+    secure: FileServer, part: Part, certificate: Path, variables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = certificate.with_name("certificates")
+    folder.mkdir()
+    digest = subprocess.run(
+        ["openssl", "x509", "-hash", "-noout", "-in", certificate], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if variables != "file":
+        monkeypatch.setenv("SSL_CERT_DIR", str(folder))
+    if variables != "both":
+        (folder / f"{digest}.0").write_bytes(certificate.read_bytes())
+    if variables != "folder":
+        others = requests.certs.where()
+        monkeypatch.setenv("SSL_CERT_FILE", others if variables == "both, the folder's" else str(certificate))
+    assert receive(secure, part) == BODY
+
+
+def test_the_variables_of_requests_go_first(
+    secure: FileServer, part: Part, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", requests.certs.where())
+    with pytest.raises(DownloadError, match="certificate verify failed"):
+        receive(secure, part)
 
 
 def test_a_proxy_is_used(served: FileServer, part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
