@@ -10,10 +10,10 @@ check:  ## style, types, generated tables
 	$(PYTHON) -m benchmarks.report --check
 
 test:  ## the fast tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto
 
 test-all:  ## the slow ones too
-	$(PYTHON) -m pytest -m "not gpu and not network and not oracle"
+	$(PYTHON) -m pytest -n auto -m "not gpu and not network and not oracle"
 
 tables:  ## rewrite MODEL_ZOO.md, README's table and the chart
 	$(PYTHON) -m benchmarks.report

@@ -16,6 +16,9 @@ from tests.servers import FileServer
 if TYPE_CHECKING:
     from resnest_zoo.registry import Entry
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the processors are shared; torch reads this when it is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
