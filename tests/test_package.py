@@ -85,3 +85,10 @@ def test_listing_loads_no_heavy_package(code: str) -> None:
 
 def test_the_check_above_would_notice() -> None:
     assert {"torch", "numpy"} <= loaded_after("import resnest_zoo; resnest_zoo.build_model")
+
+
+def test_a_tilde_is_expanded_as_shells_do_where_nobody_has_that_name() -> None:
+    """`Path.expanduser` raises RuntimeError for `~nobody/x`; `os.path.expanduser` leaves it as it is."""
+    sources = [*(ROOT / "resnest_zoo").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    assert len(sources) > 100
+    assert not [path for path in sources if ".expanduser()" in path.read_text(encoding="utf-8")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -211,7 +212,7 @@ def _open_checkpoint(
     if isinstance(weights, str) and "://" in weights:
         return Checkpoint.open(hub.fetch(hub.Artifact.from_url(weights), progress=progress))
     if weights is not None:
-        return Checkpoint.open(Path(weights).expanduser())
+        return Checkpoint.open(Path(os.path.expanduser(weights)))
     if not pretrained:
         return None
     if origin.checkpoint is not None:
@@ -261,7 +262,7 @@ def convert(name: str, output: str | Path | None = None, *, progress: bool | Non
         raise UnknownModelError(
             f"{entry.name} is an ImageNet backbone, not a detector that could be converted"
         )
-    target = Path(output).expanduser() if output else _twin_path(entry)
+    target = Path(os.path.expanduser(output)) if output else _twin_path(entry)
     original = hub.fetch(entry.artifact, progress=progress)
     _check_target(target, original, in_cache=output is None)
     metadata = {

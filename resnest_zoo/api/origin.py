@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def find_origin(name: str | Path, progress: bool | None = None) -> Origin:
         RegistryError, DownloadError: it is no clean address, or its file cannot be had.
     """
     if isinstance(name, Path):
-        return _find_file(name.expanduser())
+        return _find_file(Path(os.path.expanduser(name)))
     if not isinstance(name, str):
         raise UnknownModelError(f"expected the name of a model or a config file, got {shown(name)}")
     try:
@@ -71,7 +72,7 @@ def find_origin(name: str | Path, progress: bool | None = None) -> Origin:
     except UnknownModelError:
         if "://" in name:
             return _find_file(hub.fetch(hub.Artifact.from_url(name), progress=progress), name)
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))
         if not (name.lower().endswith(_ENDINGS) or _exists(path)):
             raise
         return _find_file(path)

@@ -79,7 +79,7 @@ class Checkpoint(Mapping[str, Tensor]):
             return None
         try:
             return Categories(**json.loads(self.metadata["categories"]))
-        except (ValueError, TypeError, ConfigError) as error:
+        except (ValueError, TypeError, RecursionError, ConfigError) as error:
             raise CheckpointError(f"{self.path}: its metadata are damaged: categories: {error}") from error
 
 

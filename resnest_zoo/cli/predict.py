@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,7 +159,7 @@ def _find_pictures(arguments: list[str]) -> list[Path]:
     """Files as named; of a folder all pictures in it, sorted."""
     paths: list[Path] = []
     for argument in arguments:
-        path = Path(argument).expanduser()
+        path = Path(os.path.expanduser(argument))
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _PICTURE_SUFFIXES)
             if not inside:

@@ -203,7 +203,7 @@ def _download(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    file = args.file.expanduser()
+    file = Path(os.path.expanduser(args.file))
 
     def work(name: str) -> Row:
         artifact = _artifact(name)
@@ -244,7 +244,7 @@ def _artifact(name: str) -> hub.Artifact:
 def _convert(args: argparse.Namespace) -> int:
     from resnest_zoo.api import convert
 
-    folder = args.output and args.output.expanduser()
+    folder = args.output and Path(os.path.expanduser(args.output))
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -264,7 +264,7 @@ def _mirror(args: argparse.Namespace) -> int:
     from resnest_zoo.integrations.mirror import fill_folder
 
     def work(entry: Entry) -> Row:
-        (done,) = fill_folder([entry], Path(args.target).expanduser())
+        (done,) = fill_folder([entry], Path(os.path.expanduser(args.target)))
         return {"path": str(done.path), "sha256": done.sha256, "copied": done.copied}
 
     return _run_each(args, entries, work)
@@ -331,7 +331,7 @@ def _cache_verify(args: argparse.Namespace) -> int:
 
 def _cache_lock(args: argparse.Namespace) -> int:
     pins, owners = hub.read_pins(hub.cache_dir()), _owners()
-    file = args.file.expanduser()
+    file = Path(os.path.expanduser(args.file))
     locked = hub.read_lock(file) if file.exists() else {}
     found: dict[str, tuple[str, int]] = {}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -243,7 +244,7 @@ def find_weights(name: str) -> Path | None:
     from resnest_zoo import hub
     from resnest_zoo.api import fetch
 
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if not name or path.is_file():
         return path if name else None
     try:

@@ -52,6 +52,16 @@ def _check_parts(model: Model) -> Iterator[str]:
         yield "MODEL.MASK_ON: set True, PanopticFPN combines masks"
     if model.resnets.avd and model.resnets.stride_in_1x1:
         yield "MODEL.RESNETS.STRIDE_IN_1X1: set False, ResNeSt's pooling (AVD) takes the stride"
+    if not 1 <= (width := _width(model)) <= 2**16:
+        yield (
+            "MODEL.RESNETS: set NUM_GROUPS * WIDTH_PER_GROUP * BOTTLENECK_WIDTH / 64, the channels of res2's "
+            f"3x3 convolutions, from 1 to {2**16}, got {width}"
+        )
+
+
+def _width(model: Model) -> int:
+    resnets = model.resnets
+    return resnets.num_groups * resnets.width_per_group * resnets.bottleneck_width // 64
 
 
 def _check_features(model: Model) -> Iterator[str]:
@@ -99,7 +109,7 @@ def _in_order(names: tuple[str, ...], levels: tuple[str, ...]) -> bool:
 
 def _check_group_norm(model: Model) -> Iterator[str]:
     resnets, box, mask, semantic = model.resnets, model.roi_box_head, model.roi_mask_head, model.sem_seg_head
-    width = resnets.num_groups * resnets.width_per_group * resnets.bottleneck_width // 64  # of res2
+    width = _width(model)
     used = [
         ("FPN.OUT_CHANNELS", model.fpn.norm, model.fpn.out_channels),
         ("RESNETS.RES2_OUT_CHANNELS", resnets.norm, resnets.res2_out_channels),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -107,7 +108,7 @@ def _load_chain(file: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if base is not None:
         if not isinstance(base, str):
             raise ConfigError(f"{file}: _BASE_: expected the path of one file, got {shown(base)}")
-        base_file = file.parent / Path(base).expanduser()
+        base_file = file.parent / os.path.expanduser(base)
         if not base_file.is_file():
             raise ConfigError(f"{file}: _BASE_: no such file: {base_file}")
         flat = _load_chain(base_file, chain)

@@ -23,8 +23,11 @@ from resnest_zoo.config import checks, keys
 from resnest_zoo.config.differences import FIXED, IGNORED, OWN
 from resnest_zoo.config.keys import Bounds
 
-PositiveInt = Annotated[int, Bounds(1)]
-NonNegative = Annotated[int, Bounds(0)]
+PositiveInt = Annotated[int, Bounds(1, 2**31 - 1)]
+NonNegative = Annotated[int, Bounds(0, 2**31 - 1)]
+Channels = Annotated[int, Bounds(1, 2**16)]  # no tensor of a model passes 64 bits by these
+Layers = Annotated[int, Bounds(0, 100)]
+Resolution = Annotated[int, Bounds(1, 2**10)]
 Fraction = Annotated[float, Bounds(0, 1)]
 Weight = Annotated[float, Bounds(0)]
 PositiveFloat = Annotated[float, Bounds(1e-6)]  # a divisor or a size: never zero
@@ -51,20 +54,20 @@ class ResNets:
 
     depth: Literal[14, 50, 101, 152, 200, 269] = 50
     out_features: Names = ("res4",)
-    num_groups: PositiveInt = 1
+    num_groups: Channels = 1
     norm: Norm = "FrozenBN"
-    width_per_group: PositiveInt = 64
+    width_per_group: Channels = 64
     stride_in_1x1: bool = True
-    res2_out_channels: PositiveInt = 256
-    stem_out_channels: PositiveInt = 64
+    res2_out_channels: Channels = 256
+    stem_out_channels: Channels = 64
     deform_on_per_stage: tuple[bool, bool, bool, bool] = (False, False, False, False)  # res2 ... res5
     deform_modulated: bool = False
-    deform_num_groups: PositiveInt = 1
-    radix: PositiveInt = 1
+    deform_num_groups: Channels = 1
+    radix: Channels = 1
     deep_stem: bool = False
     avd: bool = False
     avg_down: bool = False
-    bottleneck_width: PositiveInt = 64
+    bottleneck_width: Channels = 64
 
     def __post_init__(self) -> None:
         if self.radix > 1:
@@ -77,7 +80,7 @@ class FPN:
     """MODEL.FPN."""
 
     in_features: Names = ()
-    out_channels: PositiveInt = 256
+    out_channels: Channels = 256
     norm: Norm = ""
 
 
@@ -141,12 +144,12 @@ class ROIBoxHead:
     bbox_reg_loss_weight: Weight = 1.0
     bbox_reg_weights: Weights4 = (10.0, 10.0, 5.0, 5.0)
     smooth_l1_beta: Weight = 0.0
-    pooler_resolution: PositiveInt = 14
+    pooler_resolution: Resolution = 14
     pooler_sampling_ratio: NonNegative = 0  # 0 adapts to the size of the region
-    num_fc: NonNegative = 0
-    fc_dim: PositiveInt = 1024
-    num_conv: NonNegative = 0
-    conv_dim: PositiveInt = 256
+    num_fc: Layers = 0
+    fc_dim: Channels = 1024
+    num_conv: Layers = 0
+    conv_dim: Channels = 256
     norm: Norm = ""
     cls_agnostic_bbox_reg: bool = False
 
@@ -168,10 +171,10 @@ class ROIBoxCascadeHead:
 class ROIMaskHead:
     """MODEL.ROI_MASK_HEAD."""
 
-    pooler_resolution: PositiveInt = 14
+    pooler_resolution: Resolution = 14
     pooler_sampling_ratio: NonNegative = 0
-    num_conv: NonNegative = 0
-    conv_dim: PositiveInt = 256
+    num_conv: Layers = 0
+    conv_dim: Channels = 256
     norm: Norm = ""
     cls_agnostic_mask: bool = False
     per_stage: bool = False  # one head for each stage of a cascade, averaged on the final boxes
@@ -184,7 +187,7 @@ class SemSegHead:
     in_features: Names = ("p2", "p3", "p4", "p5")
     ignore_value: NonNegative = 255
     num_classes: PositiveInt = 54
-    convs_dim: PositiveInt = 128
+    convs_dim: Channels = 128
     common_stride: PositiveInt = 4
     norm: Norm = "GN"
     loss_weight: Weight = 1.0
@@ -360,7 +363,7 @@ class Config:
     solver: Solver = Solver()
     test: Evaluation = Evaluation()
     output_dir: str = "./output"  # of a training run
-    seed: Annotated[int, Bounds(-1)] = -1  # of a training run; -1 draws one
+    seed: Annotated[int, Bounds(-1, 2**63 - 1)] = -1  # of a training run; -1 draws one
 
     def override(self, opts: Sequence[str] | Mapping[str, object]) -> Config:
         """A new config with some keys changed.

@@ -85,19 +85,12 @@ def check_file(path: Path) -> Path:
     """
     with _named_errors(str(path)):
         if not os.path.lexists(path):  # a name may begin with ~
-            path = _expanded(path)
+            path = Path(os.path.expanduser(path))
         kind = path.stat().st_mode
     if stat.S_ISREG(kind):
         return path
     names = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     raise ImageError(f"{path}: is {names.get(stat.S_IFMT(kind), 'a device')}, not a picture")
-
-
-def _expanded(path: Path) -> Path:
-    try:
-        return path.expanduser()
-    except RuntimeError:  # there is no such user
-        return path
 
 
 def _open(file: Path | io.BytesIO, name: str) -> Tensor:

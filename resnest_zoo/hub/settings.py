@@ -64,7 +64,7 @@ def _expand(path: str) -> Path:
         ConfigError: nobody knows where the user's home is, as in some containers.
     """
     try:
-        return Path(path).expanduser().absolute()
+        return Path(os.path.expanduser(path)).absolute()
     except RuntimeError as error:
         raise ConfigError(
             f"{path}: there is no home folder here; RESNEST_ZOO_CACHE chooses a folder for the cache"

@@ -60,7 +60,7 @@ def _in_mirror(mirror: str, filename: str) -> Source:
     if scheme == "file":
         return Source("file", str(Path(url2pathname(rest)) / filename))
     if not separator:
-        return Source("file", str(Path(os.path.expanduser(mirror)) / filename))  # noqa: PTH111
+        return Source("file", str(Path(os.path.expanduser(mirror)) / filename))
     raise ConfigError(
         f"{shown(public_address(mirror))} cannot be a mirror; expected http(s)://host/path, file:///path, "
         "a folder or hf://organisation/repository[@revision]"
@@ -90,7 +90,7 @@ def find_copies(artifact: Artifact) -> list[Path]:
             if ".." not in path.parts:
                 candidates.append(Path(root) / path)
     # os.path, unlike pathlib, takes a missing home, a forbidden folder or a name too long for "not there".
-    found = dict.fromkeys(os.path.expanduser(path) for path in candidates)  # noqa: PTH111
+    found = dict.fromkeys(os.path.expanduser(path) for path in candidates)
     return [Path(path) for path in found if os.path.isfile(path)]  # noqa: PTH113
 
 

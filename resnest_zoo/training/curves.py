@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -54,5 +55,7 @@ def draw_curves(folder: Path, output: Path) -> None:
 
 
 def _line(axes: Any, rows: list[dict[str, Any]], name: str, width: float = 1.5, marker: str = "") -> None:
-    points = [(row["iteration"], row[name]) for row in rows if row.get(name) is not None]
-    axes.plot(*zip(*points, strict=True), label=name, linewidth=width, marker=marker, markersize=4)
+    values = ((row["iteration"], row.get(name)) for row in rows)
+    points = [point for point in values if point[1] is not None and math.isfinite(point[1])]
+    across, up = zip(*points, strict=True) if points else ((), ())
+    axes.plot(across, up, label=name, linewidth=width, marker=marker, markersize=4)

@@ -66,7 +66,7 @@ def find_sets(names: Sequence[str], panoptic: bool) -> list[SetFiles]:
     Raises:
         ConfigError: no such name, or one without panoptic annotations where they are needed.
     """
-    root = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser() / "coco"
+    root = Path(os.path.expanduser(os.environ.get("DETECTRON2_DATASETS", "datasets"))) / "coco"
     return [_files(name, root, panoptic) for name in names]
 
 

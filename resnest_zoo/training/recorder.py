@@ -21,6 +21,8 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from resnest_zoo.errors import shown
+
 logger = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
@@ -103,14 +105,31 @@ class Recorder:
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; one that a kill has cut off does not count."""
+    """The lines of a metrics.jsonl, each of an iteration, with numbers or None by name.
+
+    Lines that are none do not count, such as one that a kill has cut off.
+    """
     rows = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
-            logger.warning("%s: a damaged line is left out", file)
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if _is_row(row):
+            rows.append(row)
+        else:
+            logger.warning("%s: line %d is damaged and left out: %s", file, number, shown(line))
     return rows
+
+
+def _is_row(row: object) -> bool:
+    """Whether this is a row of `Recorder.write`."""
+    if not isinstance(row, dict) or type(row.get("iteration")) is not int:
+        return False
+    return all(
+        value is None or type(value) is float or (type(value) is int and abs(value) < 2**63)
+        for value in row.values()
+    )
 
 
 def _open_board(folder: Path, first: int) -> Any:

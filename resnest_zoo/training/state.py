@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from resnest_zoo.checkpoint import Checkpoint, model_metadata, write_safetensors
-from resnest_zoo.errors import CheckpointError
+from resnest_zoo.errors import CheckpointError, cut, shown
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.training.ema import EMA
 
@@ -91,8 +91,8 @@ class TrainingState:
             raise CheckpointError(
                 f"{path}: cannot be resumed from: it holds a model, but no state of training"
             )
-        content = json.loads(metadata["training"])
         _check(path, {key: value.shape for key, value in tensors.items()}, self._shapes())
+        progress, scaler = _read_training(path, metadata)
         _warn_of_changes(path, metadata, _description(self.model))
         self.model.load_state_dict(_unprefixed("model", tensors))
         if self.ema is not None:
@@ -102,9 +102,9 @@ class TrainingState:
             if name in momenta:
                 buffer = torch.empty_like(parameter, requires_grad=False).copy_(momenta[name])
                 self.optimizer.state[parameter]["momentum_buffer"] = buffer
-        self.scaler.load_state_dict(content["scaler"])
-        for name, value in content["progress"].items():
-            setattr(self.progress, name, value)
+        if scaler.keys() == self.scaler.state_dict().keys():  # else this run has another precision
+            self.scaler.load_state_dict(scaler)
+        vars(self.progress).update(vars(progress))
 
     def _momenta(self) -> dict[str, Tensor]:
         """The momentum of each parameter that has taken a step."""
@@ -155,8 +155,34 @@ def _unprefixed(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
 
 
+def _read_training(path: Path, metadata: Mapping[str, str]) -> tuple[Progress, dict[str, float]]:
+    """How far the run had come, and the state of its scaler of losses.
+
+    Raises:
+        CheckpointError: the metadata are not those that `TrainingState.save` writes.
+    """
+    try:
+        if not {"config", "categories"} <= metadata.keys():
+            raise ValueError("no config or no categories")
+        content = json.loads(metadata["training"])
+        progress, scaler = Progress(**content["progress"]), dict(content["scaler"])
+        counts = (progress.seed, progress.iteration, progress.evaluated)
+        numbers = [progress.best, *(progress.metrics or {}).values(), *scaler.values()]
+        if not all(type(count) is int and 0 <= count < 2**63 for count in counts):
+            raise ValueError(f"expected counts, got {shown(counts)}")
+        if not all(value is None or type(value) in (int, float) for value in numbers):
+            raise ValueError(f"expected numbers, got {shown(numbers)}")
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be resumed from: what it holds of the training is damaged: {cut(str(error))}"
+        ) from error
+    return progress, scaler
+
+
 def _check(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    found = {key: shape for key, shape in found.items() if not key.startswith("momentum/")}
+    # Of parameters that have taken no step there is no momentum.
+    own = {key.replace("model/", "momentum/", 1): shape for key, shape in expected.items()}
+    found = {key: shape for key, shape in found.items() if own.get(key) != shape or key in expected}
     if found == expected:
         return
     averaged, averages = (any(key.startswith("ema/") for key in keys) for keys in (found, expected))

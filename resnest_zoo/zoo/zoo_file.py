@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ def read_zoo(path: Path) -> list[Entry]:
     Raises:
         RegistryError: the file cannot be read or an entry is wrong.
     """
-    path = path.expanduser().absolute()
+    path = Path(os.path.expanduser(path)).absolute()
     tree = _read_yaml(path)
     if isinstance(tree, dict):
         rows = list(tree.items())
@@ -75,12 +76,12 @@ def _build_artifact(
         return dataclasses.replace(artifact, urls=weights, filename=filename or artifact.filename, **known)
     if len(weights) > 1:
         raise RegistryError(f"weights: expected one path, or only URLs; got {list(weights)}")
-    path = folder / Path(weights[0]).expanduser()
+    path = folder / os.path.expanduser(weights[0])
     return Artifact(filename or path.name, path=path, **known)
 
 
 def _find_config(config: str, folder: Path) -> str:
-    beside = folder / Path(config).expanduser()
+    beside = folder / os.path.expanduser(config)
     if beside.is_file():
         return str(beside)
     from resnest_zoo.config import resolve_path  # imports yaml: not for those who only list

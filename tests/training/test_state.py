@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
 import pytest
 import torch
 
-from resnest_zoo.checkpoint import write_safetensors
+from resnest_zoo.checkpoint import Checkpoint, write_safetensors
 from resnest_zoo.config import Config
 from resnest_zoo.errors import CheckpointError
 from resnest_zoo.training import state as state_module
 from resnest_zoo.training.ema import EMA
 from resnest_zoo.training.optim import build_optimizer
 from resnest_zoo.training.state import Progress, TrainingState
+from tests.mutations import check_each, mutated_json
 from tests.training.small_run import MASKS, small_config, small_data, small_model
 
 
@@ -126,6 +128,45 @@ def test_a_damaged_state_is_refused(pictures: Path, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="damaged or truncated"):
         fresh(pictures, small_config()).load(path)
+
+
+def test_damaged_notes_of_the_training_are_refused_and_change_nothing(
+    pictures: Path, tmp_path: Path, moved: TrainingState
+) -> None:
+    path = tmp_path / "state.safetensors"
+    moved.save(path)
+    file = Checkpoint.open(path)
+    tensors, metadata = dict(file), file.metadata
+    state = fresh(pictures, small_config(), averaged=True)
+    before = {key: value.clone() for key, value in state.model.state_dict().items()}
+
+    def use(content: bytes) -> None:
+        text = content.decode("utf-8", "replace")
+        write_safetensors(tensors, path, {**metadata, "training": text})
+        try:
+            state.load(path)
+        except CheckpointError:
+            assert all(torch.equal(value, before[key]) for key, value in state.model.state_dict().items())
+            assert state.progress == Progress(3)
+            raise
+        assert state.progress.iteration + state.progress.evaluated >= 0
+        state.model.load_state_dict(before)
+        vars(state.progress).update(vars(Progress(3)))
+
+    check_each(mutated_json(json.loads(metadata["training"]), 60), use)
+
+
+@pytest.mark.parametrize("name", ["momentum/x", "momentum/backbone.fpn_output2.weight"])
+def test_momentum_of_other_parameters_is_refused(
+    pictures: Path, tmp_path: Path, moved: TrainingState, name: str
+) -> None:
+    path = tmp_path / "state.safetensors"
+    moved.save(path)
+    file = Checkpoint.open(path)
+    assert name == "momentum/x" or name in file
+    write_safetensors({**file, name: torch.zeros(1)}, path, file.metadata)
+    with pytest.raises(CheckpointError, match=f"another model: 1 tensors differ, such as {name}"):
+        fresh(pictures, small_config(), averaged=True).load(path)
 
 
 def test_a_state_of_other_tensors_is_refused(pictures: Path, tmp_path: Path) -> None:
