@@ -449,9 +449,9 @@ def test_value_in_place_of_a_section_is_refused(tmp_path: Path, text: str) -> No
     [
         ("MODEL.MASK_ON", 1, "True or False"),
         ("MODEL.MASK_ON", "maybe", "True or False"),
-        ("MODEL.RESNETS.RADIX", True, "an integer of at least 1"),
-        ("MODEL.RESNETS.RADIX", 2.0, "an integer of at least 1"),
-        ("MODEL.RESNETS.RADIX", 0, "an integer of at least 1"),
+        ("MODEL.RESNETS.RADIX", True, "an integer from 1 to 65536"),
+        ("MODEL.RESNETS.RADIX", 2.0, "an integer from 1 to 65536"),
+        ("MODEL.RESNETS.RADIX", 0, "an integer from 1 to 65536"),
         ("MODEL.RESNETS.DEPTH", 34, "14 or 50 or 101 or 152 or 200 or 269"),
         ("MODEL.RESNETS.NORM", "LN", "'' or 'BN' or 'SyncBN' or 'FrozenBN' or 'GN'"),
         (
@@ -475,8 +475,8 @@ def test_value_in_place_of_a_section_is_refused(tmp_path: Path, text: str) -> No
         ("MODEL.WEIGHTS", 5, "a string"),
         ("MODEL.ANCHOR_GENERATOR.SIZES", [32, 64], "a list, each item a list, each item a number"),
         ("INPUT.FORMAT", "YUV", "'RGB' or 'BGR'"),
-        ("INPUT.MIN_SIZE_TRAIN", 800, "a list, each item an integer of at least 1"),
-        ("INPUT.MIN_SIZE_TRAIN", "(640, 'x')", "a list, each item an integer of at least 1"),
+        ("INPUT.MIN_SIZE_TRAIN", 800, "a list, each item an integer from 1 to 2147483647"),
+        ("INPUT.MIN_SIZE_TRAIN", "(640, 'x')", "a list, each item an integer from 1 to 2147483647"),
         ("INPUT.MIN_SIZE_TRAIN", {640: 800}, "a list"),
         ("DATASETS.TRAIN", "mine", "a list, each item a string"),
         ("SOLVER.BASE_LR", "fast", "a number of at least 0"),
@@ -635,7 +635,9 @@ def test_combination_that_can_be_built_for_panoptic_is_accepted(changes: dict[st
 def test_output_folder_and_seed_are_keys_of_a_run() -> None:
     config = load_config(BASE, ["OUTPUT_DIR", "out", "SEED", "7"])
     assert (config.output_dir, config.seed) == ("out", 7)
-    with pytest.raises(ConfigError, match="SEED: expected an integer of at least -1, got '-2'"):
+    with pytest.raises(
+        ConfigError, match="SEED: expected an integer from -1 to 9223372036854775807, got '-2'"
+    ):
         load_config(BASE, ["SEED", "-2"])
 
 

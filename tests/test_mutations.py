@@ -13,7 +13,7 @@ import yaml
 
 from resnest_zoo.checkpoint import Checkpoint, read_safetensors_metadata, read_state_dict
 from resnest_zoo.config import load_config, resolve_path
-from resnest_zoo.errors import DataError
+from resnest_zoo.errors import ConfigError, DataError
 from resnest_zoo.hub import read_lock, read_pins
 from resnest_zoo.integrations.mirror import read_manifest
 from resnest_zoo.registry import load_zoo
@@ -23,6 +23,7 @@ from tests.mutations import check_each, mutated_bytes, mutated_json, mutated_tre
 from tests.tiny_zoo import isolate_registry
 
 COUNT = 60
+RESNEST = "COCO-Detection/faster_rcnn_ResNeSt_50_FPN_syncbn_range-scale_1x.yaml"
 
 CONFIG = {
     "_BASE_": "base.yaml",
@@ -174,3 +175,32 @@ def test_what_a_checkpoint_tells_of_its_model(tmp_path: Path) -> None:
         assert Checkpoint.open(file).categories
 
     check_each(mutated_json(categories, COUNT), use)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "MODEL.FPN.OUT_CHANNELS",
+        "MODEL.ROI_HEADS.NUM_CLASSES",
+        "MODEL.ROI_BOX_HEAD.NUM_CONV",
+        "SOLVER.MAX_ITER",
+        "SEED",
+    ],
+)
+@pytest.mark.parametrize("value", [2**63, 2**64, 10**30])
+def test_an_integer_beyond_what_a_machine_holds_is_refused_with_the_range(key: str, value: int) -> None:
+    with pytest.raises(ConfigError, match=f"{key}: expected an integer from -?[01] to [0-9]+, got {value}"):
+        load_config(RESNEST, {key: value})
+
+
+def test_the_width_of_a_residual_network_has_bounds() -> None:
+    for width, bottleneck in ((1, 1), (2**16, 2**16)):
+        changes = {"MODEL.RESNETS.WIDTH_PER_GROUP": width, "MODEL.RESNETS.BOTTLENECK_WIDTH": bottleneck}
+        with pytest.raises(ConfigError, match=r"BOTTLENECK_WIDTH / 64, .* from 1 to 65536, got"):
+            load_config(RESNEST, changes)
+
+
+def test_a_base_in_the_home_of_nobody_is_a_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("_BASE_: ~nobody-at-all/x.yaml")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: _BASE_: no such file: .*~nobody-at-all/x.yaml"):
+        load_config(tmp_path / "mine.yaml")
