@@ -229,7 +229,7 @@ def _published_classes(weights: str) -> Categories | None:
     from resnest_zoo.registry import info
 
     try:
-        return None if Path(weights).expanduser().is_file() else info(weights).categories
+        return None if Path(os.path.expanduser(weights)).is_file() else info(weights).categories
     except UnknownModelError:
         return None
 
