@@ -5,13 +5,25 @@ Source: detectron2, data/datasets/coco.py, `load_coco_json`, and data/build.py, 
 
 from __future__ import annotations
 
-import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resnest_zoo.annotations.masks import is_polygon, is_rle
+from resnest_zoo.annotations.tables import (
+    ImageId,
+    Row,
+    category_names,
+    flag,
+    image_id_of,
+    number_anew,
+    picture_size,
+    read_tables,
+    report_strays,
+)
 from resnest_zoo.categories import Categories
 from resnest_zoo.data.dataset import Dataset, Record, Segmentation
 from resnest_zoo.data.file_names import FileNames
@@ -22,7 +34,6 @@ from resnest_zoo.data.panoptic import (
     semantic_classes,
 )
 from resnest_zoo.data.problems import Problem, Problems
-from resnest_zoo.data.segmentation import is_polygon, is_rle
 from resnest_zoo.errors import DataError, shown
 from resnest_zoo.structures import SizeHW
 
@@ -30,8 +41,7 @@ logger = logging.getLogger(__name__)
 
 _BORDER_TOLERANCE = 1.0  # pixels: tools round, and some count a box's last pixel in
 
-_Row = dict[str, Any]
-_SegmentMaps = dict[Any, SegmentMap | None]
+_SegmentMaps = dict[ImageId, SegmentMap | None]
 
 
 def read_dataset(
@@ -46,7 +56,9 @@ def read_dataset(
 ) -> Dataset:
     """Read a data set for training; its pictures stand by rising id.
 
-    Crowds are left out. Boxes that pass the border by rounding are kept; samples cut them.
+    Crowds are left out and counted, and classes that are left without an example are named, both in the log.
+    Annotation ids that repeat are renumbered, with a note there. Boxes that pass the border by rounding are
+    kept; samples cut them.
 
     Args:
         annotations: JSON in COCO's layout of instances.
@@ -58,17 +70,17 @@ def read_dataset(
         skip_bad: whether to log what is bad and go on without it, instead of raising.
 
     Raises:
-        DataError: a file cannot be read or has another layout; no picture is left; masks are needed and there
-            are none; or pictures or annotations are bad, of which all are listed. COCO's train2017 itself
-            holds two boxes without height.
-        ConfigError: the files' categories have repeated ids.
+        DataError: a file cannot be read or has another layout; no picture, or of annotations none, is left;
+            all of them are of pictures that the file does not list; masks are needed and there are none; or
+            pictures or annotations are bad, of which all are listed. COCO's train2017 itself holds two boxes
+            without height.
     """
     source = Path(annotations)
-    data = _read_json(source, ("images", "annotations", "categories"))
+    data = read_tables(source, "images", "annotations", "categories")
     if masks:
         _require_masks(source, data["annotations"], boxes_would_do=panoptic is None)
-    semantic = None if panoptic is None else _read_json(panoptic.annotations, ("annotations", "categories"))
-    named = _categories_of(data["categories"], None if semantic is None else semantic["categories"])
+    semantic = None if panoptic is None else read_tables(panoptic.annotations, "annotations", "categories")
+    named = _categories_of(source, data, panoptic, semantic)
     categories = categories or named
     _warn_of_names(source, categories, named)
 
@@ -77,20 +89,21 @@ def read_dataset(
     if panoptic is not None and semantic is not None:
         segment_maps = read_segment_maps(semantic, panoptic.folder, semantic_classes(categories), problems)
     pictures = _read_pictures(data["images"], Path(images_dir), segment_maps, problems)
-    grouped = _group(source, data, problems)
+    grouped, crowds = _group(source, data, problems)
     reader = _AnnotationReader(categories, masks, problems)
     dataset = Dataset(categories, _records(pictures, grouped, reader, filter_empty))
     if problems:
         if not skip_bad:
             problems.refuse(str(source))
         logger.warning("%s: passed over (problems: %d):\n%s", source, len(problems), problems.report())
+    _report_emptiness(source, data["annotations"], crowds, reader.examples, categories)
     if not len(dataset):
         raise DataError(f"{source}: no picture{' with annotations' if filter_empty else ''} is left")
     logger.info("%s: %d pictures, of %d in the file", source, len(dataset), len(data["images"]))
     return dataset
 
 
-def _require_masks(source: Path, annotations: list[_Row], *, boxes_would_do: bool) -> None:
+def _require_masks(source: Path, annotations: list[Row], *, boxes_would_do: bool) -> None:
     """Boxes alone are not as many mistakes, but the wrong data for the model."""
     if annotations and not any(row.get("segmentation") for row in annotations):
         advice = "; to learn boxes alone set MODEL.MASK_ON False" if boxes_would_do else ""
@@ -104,45 +117,24 @@ def read_categories(annotations: str | Path, panoptic: PanopticFiles | None = No
     """The categories that annotation files list: things by rising id, of panoptic ones also stuff.
 
     Raises:
-        DataError: a file cannot be read or has another layout.
-        ConfigError: ids are repeated.
+        DataError: a file cannot be read or has another layout, or category ids are repeated.
     """
-    data = _read_json(Path(annotations), ("categories",))
-    semantic = None if panoptic is None else _read_json(panoptic.annotations, ("categories",))
-    return _categories_of(data["categories"], None if semantic is None else semantic["categories"])
+    source = Path(annotations)
+    data = read_tables(source, "categories")
+    semantic = None if panoptic is None else read_tables(panoptic.annotations, "categories")
+    return _categories_of(source, data, panoptic, semantic)
 
 
-def _read_json(file: Path, keys: tuple[str, ...]) -> _Row:
-    try:
-        with file.open("rb") as stream:
-            data = json.load(stream)
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise DataError(f"{file}: is not JSON: {error}") from error
-    for key in keys:
-        rows = data.get(key) if isinstance(data, dict) else None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise DataError(f"{file}: is not in COCO's layout: expected a list of objects under {key!r}")
-    layout: _Row = data
-    return layout
-
-
-def _categories_of(things: list[_Row], panoptic: list[_Row] | None) -> Categories:
+def _categories_of(
+    source: Path, data: Row, panoptic: PanopticFiles | None, semantic: Row | None
+) -> Categories:
     """Things by rising id; of panoptic files also stuff, after class 0, which stands for things."""
-    names, ids = _names_and_ids(things)
-    if panoptic is None:
-        return Categories(names, ids)
-    stuff, stuff_ids = _names_and_ids([row for row in panoptic if not row.get("isthing")])
-    return Categories(names, ids, ("things", *stuff), (0, *stuff_ids))
-
-
-def _names_and_ids(rows: list[_Row]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    bad = [row for row in rows if type(row.get("id")) is not int or not isinstance(row.get("name"), str)]
-    if bad:
-        raise DataError(f"categories need a whole number as 'id' and a text as 'name', got {shown(bad[0])}")
-    rows = sorted(rows, key=lambda row: int(row["id"]))
-    return tuple(row["name"] for row in rows), tuple(row["id"] for row in rows)
+    things = category_names(data["categories"], source)
+    if panoptic is None or semantic is None:
+        return Categories(tuple(things.values()), tuple(things))
+    rows = [row for row in semantic["categories"] if not row.get("isthing")]
+    stuff = category_names(rows, panoptic.annotations)
+    return Categories(tuple(things.values()), tuple(things), ("things", *stuff.values()), (0, *stuff))
 
 
 def _warn_of_names(source: Path, expected: Categories, found: Categories) -> None:
@@ -165,28 +157,18 @@ class _Picture:
     segment_map: SegmentMap | None
 
 
-def _is_id(value: object) -> bool:
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
-
-
-def _side(value: Any) -> int:
-    """A picture's height or width, which some tools write as 480.0; 0 for what is none."""
-    whole = type(value) is int or (type(value) is float and value.is_integer())
-    return int(value) if whole and 1 <= value < 2**31 else 0
-
-
 def _read_pictures(
-    rows: list[_Row], folder: Path, segment_maps: _SegmentMaps | None, problems: Problems
-) -> dict[Any, _Picture]:
+    rows: list[Row], folder: Path, segment_maps: _SegmentMaps | None, problems: Problems
+) -> dict[ImageId, _Picture]:
     """The usable pictures by id: numbers rise, then texts."""
     present = FileNames(folder)
-    pictures: dict[Any, _Picture] = {}
-    seen = set()
+    pictures: dict[ImageId, _Picture] = {}
+    seen: set[ImageId | None] = set()
     for row in rows:
-        image_id, name = row.get("id"), row.get("file_name")
-        size = _side(row.get("height")), _side(row.get("width"))
-        label = f"{image_id} ({name})"
-        if not (_is_id(image_id) and name and isinstance(name, str) and all(size)):
+        image_id, name = image_id_of(row.get("id")), row.get("file_name")
+        size = picture_size(row)
+        label = f"{row.get('id')} ({name})"
+        if image_id is None or not (name and isinstance(name, str) and all(size)):
             problems.add(Problem.PICTURE_MALFORMED, label)
         elif image_id in seen:
             problems.add(Problem.PICTURE_REPEATED, label)
@@ -198,44 +180,91 @@ def _read_pictures(
             pictures[image_id] = _Picture(folder / name, size, None)
         elif segment_maps[image_id] is not None:  # else its problem is noted already
             pictures[image_id] = _Picture(folder / name, size, segment_maps[image_id])
-        seen.add(image_id if _is_id(image_id) else None)
+        seen.add(image_id)
     return dict(sorted(pictures.items(), key=lambda item: (isinstance(item[0], str), item[0])))
 
 
-def _label(annotation: _Row) -> str:
+def _label(annotation: Row) -> str:
     return f"{annotation.get('id')} (picture {annotation.get('image_id')})"
 
 
-def _group(source: Path, data: _Row, problems: Problems) -> dict[Any, list[_Row]]:
-    """The annotations of each picture, crowds left out."""
-    grouped: dict[Any, list[_Row]] = {row["id"]: [] for row in data["images"] if _is_id(row.get("id"))}
-    seen = set()
-    strays = 0
-    for annotation in data["annotations"]:
-        image_id, annotation_id = annotation.get("image_id"), annotation.get("id")
-        if not _is_id(image_id) or not _is_id(annotation.get("category_id")):
+def _group(source: Path, data: Row, problems: Problems) -> tuple[dict[ImageId, list[Row]], Counter[ImageId]]:
+    """The annotations of each picture, and how many crowds were left out of each category."""
+    rows = data["annotations"]
+    if repeated := number_anew(rows):
+        logger.warning(
+            "%s: %d of %d annotations have an id that an earlier one has; all are renumbered, by their place "
+            "in the file",
+            *(source, repeated, len(rows)),
+        )
+    ids = [image_id_of(row.get("id")) for row in data["images"]]
+    grouped: dict[ImageId, list[Row]] = {name: [] for name in ids if name is not None}
+    crowds: Counter[ImageId] = Counter()
+    strays: list[ImageId] = []
+    for annotation in rows:
+        image_id, category_id = (image_id_of(annotation.get(key)) for key in ("image_id", "category_id"))
+        crowd = flag(annotation.get("iscrowd", 0))
+        if image_id is None or category_id is None:
             problems.add(Problem.ANNOTATION_MALFORMED, _label(annotation))
-        elif _is_id(annotation_id) and annotation_id in seen:
-            problems.add(Problem.ANNOTATION_REPEATED, _label(annotation))
         elif image_id not in grouped:
-            strays += 1
-        elif not annotation.get("iscrowd"):
+            strays.append(image_id)
+        elif crowd is None:
+            problems.add(Problem.CROWD_MALFORMED, f"{_label(annotation)}: {shown(annotation['iscrowd'])}")
+        elif crowd:
+            crowds[category_id] += 1
+        else:
             grouped[image_id].append(annotation)
-        seen.add(annotation_id if _is_id(annotation_id) else None)
-    if strays:
-        logger.warning("%s: %d annotations belong to no picture of the file", source, strays)
-    return grouped
+    report_strays(str(source), strays, len(rows), list(grouped))
+    return grouped, crowds
+
+
+def _report_emptiness(
+    source: Path,
+    annotations: list[Row],
+    crowds: Counter[ImageId],
+    examples: Counter[int],
+    categories: Categories,
+) -> None:
+    """Count what was left out as crowds, and name every class that nothing is left of.
+
+    Raises:
+        DataError: nothing is left of any.
+    """
+    left_out = f"{crowds.total()} of {len(annotations)} annotations are crowds (iscrowd 1)"
+    if annotations and not examples:
+        others = "" if crowds.total() == len(annotations) else ", and none of the others can be used"
+        raise DataError(f"{source}: no picture with annotations is left: {left_out}{others}")
+    if crowds:
+        logger.warning("%s: %s, which training leaves out", source, left_out)
+    ids = (image_id_of(row.get("category_id")) for row in annotations)
+    there = Counter(category_id for category_id in ids if category_id is not None)
+    classes = enumerate(zip(categories.things, categories.thing_ids, strict=True))
+    lacking = [
+        f"{name} ({there[category_id]} annotations, {crowds[category_id]} of them crowds)"
+        for k, (name, category_id) in classes
+        if not examples[k]
+    ]
+    if lacking:
+        logger.warning(
+            "%s: no example is left of %d of %d classes: %s",
+            *(source, len(lacking), len(categories.things), ", ".join(lacking)),
+        )
 
 
 class _AnnotationReader:
-    """Checks annotations and takes from them what training needs."""
+    """Checks annotations and takes from them what training needs.
+
+    Attributes:
+        examples: how many were taken of each class.
+    """
 
     def __init__(self, categories: Categories, masks: bool, problems: Problems) -> None:
         self.classes = {category_id: k for k, category_id in enumerate(categories.thing_ids)}
         self.masks = masks
         self.problems = problems
+        self.examples: Counter[int] = Counter()
 
-    def read(self, annotation: _Row, size: SizeHW) -> tuple[list[float], int, Segmentation | None] | None:
+    def read(self, annotation: Row, size: SizeHW) -> tuple[list[float], int, Segmentation | None] | None:
         """Box, class and, where needed, segmentation; None where these cannot be used."""
         found = list(self._flaws(annotation, size))
         for problem in found:
@@ -243,13 +272,16 @@ class _AnnotationReader:
             self.problems.add(problem, _label(annotation) + detail)
         segmentation = annotation.get("segmentation") if self.masks else None
         if Problem.POLYGON_MALFORMED in found:
-            segmentation = [polygon for polygon in segmentation or [] if is_polygon(polygon)]
+            polygons = segmentation if isinstance(segmentation, list) else []
+            segmentation = [polygon for polygon in polygons if is_polygon(polygon)]
         usable = set(found) <= {Problem.BOX_BEYOND, Problem.POLYGON_MALFORMED}
         if not usable or (self.masks and not segmentation):
             return None
-        return annotation["bbox"], self.classes[annotation["category_id"]], segmentation
+        k = self.classes[annotation["category_id"]]
+        self.examples[k] += 1
+        return annotation["bbox"], k, segmentation
 
-    def _flaws(self, annotation: _Row, size: SizeHW) -> Iterator[Problem]:
+    def _flaws(self, annotation: Row, size: SizeHW) -> Iterator[Problem]:
         if annotation.get("ignore"):
             yield Problem.ANNOTATION_IGNORED
         if annotation["category_id"] not in self.classes:
@@ -289,8 +321,8 @@ def _flaws_of_segmentation(segmentation: Any, size: SizeHW) -> Iterator[Problem]
 
 
 def _records(
-    pictures: dict[Any, _Picture],
-    grouped: dict[Any, list[_Row]],
+    pictures: dict[ImageId, _Picture],
+    grouped: dict[ImageId, list[Row]],
     reader: _AnnotationReader,
     filter_empty: bool,
 ) -> Iterator[Record]:

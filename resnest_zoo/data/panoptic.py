@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from resnest_zoo.annotations.tables import ImageId, Segment, image_id_of, read_segments
 from resnest_zoo.categories import Categories
 from resnest_zoo.data.file_names import FileNames
 from resnest_zoo.data.problems import Problem, Problems
@@ -102,7 +103,7 @@ def semantic_classes(categories: Categories) -> dict[int, int]:
 
 def read_segment_maps(
     data: dict[str, Any], folder: Path, classes: dict[int, int], problems: Problems
-) -> dict[Any, SegmentMap | None]:
+) -> dict[ImageId, SegmentMap | None]:
     """The panoptic annotation of each picture's id; None where there is a bad one.
 
     Args:
@@ -112,35 +113,29 @@ def read_segment_maps(
         problems: gets what is wrong.
     """
     present = FileNames(folder)
-    maps: dict[Any, SegmentMap | None] = {}
+    maps: dict[ImageId, SegmentMap | None] = {}
     for annotation in data["annotations"]:
-        image_id, name, segments = (annotation.get(k) for k in ("image_id", "file_name", "segments_info"))
-        label = f"{image_id} ({name})"
+        image_id, name = image_id_of(annotation.get("image_id")), annotation.get("file_name")
+        segments = read_segments(annotation)
+        label = f"{annotation.get('image_id')} ({name})"
         found = None
-        if not isinstance(image_id, (int, str)) or not isinstance(name, str) or not _are_segments(segments):
+        if image_id is None or not isinstance(name, str) or segments is None:
             problems.add(Problem.PANOPTIC_MALFORMED, label)
         elif name not in present:
             problems.add(Problem.PANOPTIC_FILE_MISSING, label + present.hint(name))
         else:
             found = SegmentMap(folder / name, tuple(_known_segments(segments, classes, label, problems)))
-        if isinstance(image_id, (int, str)):
+        if image_id is not None:
             maps[image_id] = found
     return maps
 
 
-def _are_segments(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(s, dict) and isinstance(s.get("id"), int) and isinstance(s.get("category_id"), int)
-        for s in value
-    )
-
-
 def _known_segments(
-    segments: Sequence[dict[str, int]], classes: dict[int, int], label: str, problems: Problems
+    segments: Sequence[Segment], classes: dict[int, int], label: str, problems: Problems
 ) -> Iterator[tuple[int, int]]:
     for segment in segments:
-        category_id = segment["category_id"]
+        category_id = segment.category_id
         if category_id in classes:
-            yield segment["id"], classes[category_id]
+            yield segment.id, classes[category_id]
         elif category_id != 0:  # which stands for unlabelled
             problems.add(Problem.PANOPTIC_CATEGORY, f"{label}: {category_id}")

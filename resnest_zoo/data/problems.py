@@ -24,7 +24,7 @@ class Problem(Enum):
     PANOPTIC_MALFORMED = "panoptic annotations without a file name or segments", "left out with the picture"
     PANOPTIC_CATEGORY = "panoptic segments of a category that is not in the list", "ignored in training"
     ANNOTATION_MALFORMED = "annotations without a picture's or a category's id", "left out"
-    ANNOTATION_REPEATED = "annotations whose id an earlier annotation has", "left out"
+    CROWD_MALFORMED = "annotations whose iscrowd is not 0, 1, true or false", "left out"
     ANNOTATION_IGNORED = 'annotations marked "ignore", which training cannot honour', "left out"
     CATEGORY_UNKNOWN = "annotations of a category that is not in the list", "left out"
     BOX_MALFORMED = "boxes that are not four finite numbers", "left out"
@@ -33,7 +33,7 @@ class Problem(Enum):
     BOX_BEYOND = "boxes that pass their picture's border by more than a pixel", "cut at the border"
     MASK_MISSING = "annotations without a segmentation", "left out"
     POLYGON_MALFORMED = (
-        "annotations with polygons that are not lists of at least six numbers (x, y, x, y, ...)",
+        "annotations with polygons that are not lists of at least six finite numbers (x, y, x, y, ...)",
         "these polygons are left out, and annotations that have no others",
     )
     RLE_MALFORMED = "annotations whose run-length encoding does not fill their picture", "left out"

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from resnest_zoo.annotations.masks import decode_rle
 from resnest_zoo.config import Input
 from resnest_zoo.data.dataset import Record, Segmentation
-from resnest_zoo.data.segmentation import Polygon, decode_rle, rasterize_polygons
+from resnest_zoo.data.segmentation import Polygon, rasterize_polygons
 from resnest_zoo.data.sizes import read_sized_picture
 from resnest_zoo.data.transforms import Transform, draw_transform
 from resnest_zoo.ops.boxes import nonempty

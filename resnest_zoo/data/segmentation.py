@@ -1,95 +1,21 @@
-"""Segmentations as COCO's annotations hold them: polygons, and run-length encodings, compressed or not.
+"""Polygons of COCO's annotations, drawn as masks and cut at the border of a window.
 
-A run-length encoding lists how many pixels in turn are outside and inside a mask, down the columns, from the
-left. It is read here and not by pycocotools, which returns memory it never wrote for an encoding that is too
-short. Legend: H and W height and width, P points, T runs.
+What a polygon and a run-length encoding are, and whether they fit, stands in `annotations`. Legend: H and W
+height and width, P points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from resnest_zoo.errors import DataError
+from resnest_zoo.annotations.masks import decode_rle
 
 Polygon = npt.NDArray[np.float64]  # (P, 2) xy, pixels
 Window = tuple[float, float, float, float]  # xyxy, pixels
-
-
-def is_polygon(value: object) -> bool:
-    """Whether `value` is a polygon of COCO: a flat list of x, y in turn, finite, of three points or more."""
-    try:
-        numbers = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    if numbers.ndim != 1 or len(numbers) < 6 or len(numbers) % 2:
-        return False
-    return bool(np.isfinite(numbers).all())
-
-
-def is_rle(value: Mapping[str, Any], size: tuple[int, int]) -> bool:
-    """Whether `value` encodes a mask of `size`, height and width: its runs fill that and no more."""
-    if value.get("size") != list(size):
-        return False
-    try:
-        runs = run_lengths(value.get("counts"))
-    except DataError:
-        return False
-    return bool(runs.min(initial=0) >= 0 and runs.sum() == size[0] * size[1])
-
-
-def run_lengths(counts: object) -> npt.NDArray[np.int64]:
-    """The lengths of the runs, outside and inside in turn.
-
-    Args:
-        counts: a list of whole numbers, or COCO's compressed text: 6 bits a character from "0" on, of which
-            the upper says that the number goes on and the others hold it from its lower end; from the fourth
-            run on, what is stored is the difference to the run before the last.
-
-    Returns:
-        (T,).
-
-    Raises:
-        DataError: `counts` is neither.
-
-    Source: cocodataset/cocoapi, `rleFrString`.
-    """
-    if isinstance(counts, (str, bytes)):
-        return _decompress(counts.encode() if isinstance(counts, str) else counts)
-    if isinstance(counts, Sequence) and all(type(run) is int and 0 <= run < 2**32 for run in counts):
-        return np.array(counts, dtype=np.int64)
-    raise DataError("run lengths are neither whole numbers nor COCO's compressed text")
-
-
-def _decompress(text: bytes) -> npt.NDArray[np.int64]:
-    codes = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - ord("0")
-    if len(codes) == 0:
-        return codes
-    last = codes & 0x20 == 0  # the last character of each number
-    if codes.min() < 0 or codes.max() > 0x3F or not last[-1]:
-        raise DataError("run lengths are not COCO's compressed text")
-    ends = np.flatnonzero(last)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    digit = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
-    if digit.max() > 6:
-        raise DataError("a compressed run length has more than 32 bits")
-    numbers = np.add.reduceat((codes & 0x1F) << (5 * digit), starts)
-    negative = codes[ends] & 0x10 != 0
-    numbers -= negative.astype(np.int64) << (5 * (digit[ends] + 1))
-    numbers[1::2] = np.cumsum(numbers[1::2])
-    numbers[2::2] = np.cumsum(numbers[2::2])
-    return numbers
-
-
-def decode_rle(rle: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
-    """The mask, (H, W) uint8 of 0 and 1, of an encoding for which `is_rle` holds."""
-    height, width = rle["size"]
-    runs = run_lengths(rle["counts"])
-    values = (np.arange(len(runs)) % 2).astype(np.uint8)
-    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)  # (H, W)
 
 
 def rasterize_polygons(polygons: Sequence[Polygon], size: tuple[int, int]) -> npt.NDArray[np.uint8]:

@@ -10,24 +10,32 @@ Source: https://cocodataset.org/#format-data and #format-results.
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from resnest_zoo.errors import DataError, shown
+from resnest_zoo.annotations.masks import first_unfit, is_polygon
+from resnest_zoo.annotations.tables import (
+    ImageId,
+    Row,
+    category_names,
+    flag,
+    image_id_of,
+    outline,
+    picture_size,
+    read_json,
+    read_tables,
+    report_strays,
+)
+from resnest_zoo.errors import DataError, shown, some
 
 Array = np.ndarray[Any, Any]
-ImageId = int | str
 Rows = Sequence[Mapping[str, Any]]
 
-logger = logging.getLogger(__name__)
-
-_TABLES = ("images", "categories", "annotations")
+TABLES = ("images", "categories", "annotations")
 _BOX = "[x, y, width, height], 4 finite numbers"
 # The area of a larger box is not finite, and its IoU no number.
 _LARGEST = 1e100
@@ -95,18 +103,31 @@ class DetectionTruth:
         """
         unsized = np.flatnonzero(~self.sizes.all(axis=1))
         if len(unsized):
-            ids = _some([self.image_ids[position] for position in unsized.tolist()])
+            ids = some([self.image_ids[position] for position in unsized.tolist()])
             raise DataError(
                 f"{self.source}: masks need `height` and `width` of every image, not so for {ids}"
             )
+        place = self._first_unfit_mask()
+        if place is not None:
+            image = self.images[place]
+            raise DataError(
+                f"{self.source}: an annotation of image {self.image_ids[image]} has the segmentation "
+                f"{shown(self.masks[place])}; expected polygons of 3 points or more, or a run-length "
+                f"encoding of size {self.sizes[image].tolist()} whose runs fill that. Boxes can be evaluated "
+                "without masks"
+            )
+
+    def _first_unfit_mask(self) -> int | None:
         sizes = self.sizes.tolist()
-        for mask, image in zip(self.masks, self.images.tolist(), strict=True):
-            if not (_are_polygons(mask) if isinstance(mask, list) else _is_rle(mask, sizes[image], list)):
-                raise DataError(
-                    f"{self.source}: an annotation of image {self.image_ids[image]} has the segmentation "
-                    f"{shown(mask)}; expected polygons of 3 points or more, or a run-length encoding "
-                    f"of size {sizes[image]}. Boxes can be evaluated without masks"
-                )
+        encoded: list[int] = []
+        for place, mask in enumerate(self.masks):
+            if not isinstance(mask, list):
+                encoded.append(place)
+            elif not mask or not all(map(is_polygon, mask)):
+                return place
+        of_encoded = [sizes[image] for image in self.images[encoded].tolist()]
+        unfit = first_unfit([self.masks[place] for place in encoded], of_encoded)
+        return None if unfit is None else encoded[unfit]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,36 +168,37 @@ def load_truth(path: str | Path) -> DetectionTruth:
 
     Raises:
         DataError: the file is missing, no JSON, of another kind, or without annotations; it repeats an image
-            or category id; or an annotation lacks a field, or has a category that the file does not list.
+            or category id; an annotation lacks a field, or has a category that the file does not list; or all
+            annotations are of images that it does not list.
     """
-    source = str(path)
-    data = _read_json(Path(path))
-    if not isinstance(data, dict) or not all(
-        isinstance(data.get(key), list) and data[key] for key in _TABLES
-    ):
-        raise DataError(
-            f"{source}: no ground truth of detection; expected an instances file, with `images`, "
-            f"`categories` and `annotations` that are not empty, got {_outline(data)}"
-        )
-    images = _by_id(data["images"], (int, str), f"{source}, images")
+    return make_truth(read_tables(Path(path), *TABLES), str(path))
+
+
+def make_truth(data: Row, source: str) -> DetectionTruth:
+    """The same of what `read_tables` read of `TABLES`; `source` is the file, for messages."""
+    empty = [name for name in TABLES if not data[name]]
+    if empty:
+        raise DataError(f"{source}: no ground truth of detection: its list of {' and '.join(empty)} is empty")
+    images = _images_by_id(data["images"], f"{source}, images")
     image_ids = tuple(sorted(images, key=lambda name: (isinstance(name, str), name)))
-    category_ids = tuple(sorted(_by_id(data["categories"], (int,), f"{source}, categories")))
+    category_ids = tuple(category_names(data["categories"], source))
     where = f"{source}, annotations"
-    places = _look_up(_column(data["annotations"], "image_id", where), image_ids)
+    at_images = _column(data["annotations"], "image_id", where)
+    places = _look_up(at_images, image_ids)
+    strays = [at_images[index] for index in np.flatnonzero(places < 0).tolist()]
+    report_strays(source, strays, len(places), image_ids)
     rows = [data["annotations"][index] for index in np.flatnonzero(places >= 0).tolist()]
-    if len(rows) < len(places):
-        logger.warning("%s: %d are of no image of the file and left out", where, len(places) - len(rows))
     at_categories = _column(rows, "category_id", where)
     return DetectionTruth(
         source=source,
         image_ids=image_ids,
-        sizes=np.array([_size(images[name]) for name in image_ids]),
+        sizes=np.array([picture_size(images[name]) for name in image_ids]),
         category_ids=category_ids,
         images=places[places >= 0],
         categories=_places(at_categories, category_ids, "a category", where, source),
         boxes=_numbers(_column(rows, "bbox", where), (4,), f"bbox {_BOX}", where),
         areas=_numbers(_column(rows, "area", where), (), "area, a finite number of pixels", where),
-        crowd=_numbers([row.get("iscrowd", 0) for row in rows], (), "iscrowd, 0 or 1", where, flags=True),
+        crowd=_flags([row.get("iscrowd", 0) for row in rows], "iscrowd, which is 0, 1, true or false", where),
         masks=[row.get("segmentation") for row in rows],
     )
 
@@ -196,9 +218,9 @@ def read_rows(rows: Rows | str | Path, truth: DetectionTruth, *, masks: bool) ->
     """
     where = "result rows"
     if isinstance(rows, (str, Path)):
-        where, rows = str(rows), _read_json(Path(rows))
+        where, rows = str(rows), read_json(Path(rows))
     if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
-        raise DataError(f"{where}: expected a list of result rows, got {_outline(rows)}")
+        raise DataError(f"{where}: expected a list of result rows, got {outline(rows)}")
     items = list(rows)
     at_images, at_categories = _column(items, "image_id", where), _column(items, "category_id", where)
     images = _places(at_images, truth.image_ids, "an image", where, truth.source)
@@ -216,29 +238,14 @@ def read_rows(rows: Rows | str | Path, truth: DetectionTruth, *, masks: bool) ->
 
 def _check_found_masks(masks: list[Any], images: Array, truth: DetectionTruth, where: str) -> None:
     sizes = truth.sizes.tolist()
-    for index, (mask, image) in enumerate(zip(masks, images.tolist(), strict=True)):
-        if not _is_rle(mask, sizes[image], str):
-            raise DataError(
-                f"{where}: entry {index} has the segmentation {shown(mask)}; expected a compressed "
-                f"run-length encoding of size {sizes[image]}, that of image {truth.image_ids[image]}"
-            )
-
-
-def _is_rle(mask: Any, size: list[int], counts: type) -> bool:
-    """Whether `mask` is of that size and has compressed counts, or counts of the other type named."""
-    if not isinstance(mask, dict) or not isinstance(mask.get("counts"), (str, bytes, counts)):
-        return False
-    return isinstance(mask.get("size"), (list, tuple)) and list(mask["size"]) == size
-
-
-def _are_polygons(mask: list[Any]) -> bool:
-    # pycocotools would draw 4 numbers as a box, and fewer or none not at all.
-    try:
-        polygons = [np.asarray(polygon, dtype=np.float64) for polygon in mask]
-    except (TypeError, ValueError):
-        return False
-    fine = (xy.ndim == 1 and len(xy) >= 6 and len(xy) % 2 == 0 and np.isfinite(xy).all() for xy in polygons)
-    return bool(polygons) and all(fine)
+    index = first_unfit(masks, [sizes[image] for image in images.tolist()], compressed=True)
+    if index is not None:
+        image = images[index]
+        raise DataError(
+            f"{where}: entry {index} has the segmentation {shown(masks[index])}; expected a "
+            f"compressed run-length encoding of size {sizes[image]}, that of image {truth.image_ids[image]}, "
+            "whose runs fill that"
+        )
 
 
 def _renumbered(images: Array, positions: Array, num_images: int) -> tuple[Array, Array]:
@@ -249,31 +256,15 @@ def _renumbered(images: Array, positions: Array, num_images: int) -> tuple[Array
     return kept, places[images[kept]]
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise DataError(f"{path}: is not JSON: {error}") from error
-
-
-def _by_id(items: list[Any], types: tuple[type, ...], where: str) -> dict[Any, Any]:
-    ids = _column(items, "id", where)
-    wrong = [value for value in ids if type(value) not in types]
+def _images_by_id(rows: list[Row], where: str) -> dict[ImageId, Row]:
+    ids = _column(rows, "id", where)
+    wrong = [value for value in ids if image_id_of(value) is None]
     if wrong:
-        raise DataError(f"{where}: expected whole numbers as ids, got {_some(wrong)}")
-    found = dict(zip(ids, items, strict=True))
+        raise DataError(f"{where}: expected whole numbers or texts as ids, got {some(wrong)}")
+    found = dict(zip(ids, rows, strict=True))
     if len(found) < len(ids):
         raise DataError(f"{where}: {len(ids) - len(found)} ids are repeated")
     return found
-
-
-def _size(image: Mapping[str, Any]) -> tuple[int, int]:
-    height, width = image.get("height"), image.get("width")
-    # Some tools write 480.0.
-    whole = all(isinstance(side, (int, float)) and side >= 1 and side % 1 == 0 for side in (height, width))
-    return (int(height or 0), int(width or 0)) if whole else (0, 0)
 
 
 def _column(items: Sequence[Any], key: str, where: str) -> list[Any]:
@@ -283,7 +274,7 @@ def _column(items: Sequence[Any], key: str, where: str) -> list[Any]:
         lacking = [not isinstance(item, Mapping) or key not in item for item in items]
         first = items[lacking.index(True)]
         raise DataError(
-            f"{where}: {sum(lacking)} of {len(items)} entries lack {key!r}; the first is {_outline(first)}"
+            f"{where}: {sum(lacking)} of {len(items)} entries lack {key!r}; the first is {outline(first)}"
         ) from error
 
 
@@ -294,6 +285,8 @@ def _look_up(ids: list[Any], known: tuple[ImageId, ...]) -> Array:
         places = [place_of.get(name, -1) for name in ids]
     except TypeError:  # a list among the ids
         places = [place_of.get(name, -1) if isinstance(name, (int, str)) else -1 for name in ids]
+    if bool in set(map(type, ids)):  # true is equal to 1, but no id
+        places = [-1 if isinstance(name, bool) else place for name, place in zip(ids, places, strict=True)]
     return np.array(places, dtype=np.int64)
 
 
@@ -304,13 +297,13 @@ def _places(ids: list[Any], known: tuple[ImageId, ...], what: str, where: str, s
         names = list(dict.fromkeys(shown(ids[index]) for index in unknown))
         raise DataError(
             f"{where}: {len(unknown)} of {len(ids)} entries are of {what} that {source} does not have: "
-            f"{_some(names)}; are they of another data set?"
+            f"{some(names)}; are they of another data set?"
         )
     return places
 
 
-def _numbers(values: list[Any], shape: tuple[int, ...], what: str, where: str, flags: bool = False) -> Array:
-    """The values as float64 (n, *shape), or bool (n,) for flags."""
+def _numbers(values: list[Any], shape: tuple[int, ...], what: str, where: str) -> Array:
+    """The values as float64 (n, *shape)."""
 
     def as_array(values: list[Any]) -> Array | None:
         if not values:
@@ -319,28 +312,25 @@ def _numbers(values: list[Any], shape: tuple[int, ...], what: str, where: str, f
             array = np.asarray(values)
         except (TypeError, ValueError, OverflowError):
             return None
-        if array.dtype.kind not in "iufb" or array.shape[1:] != shape:
+        if array.dtype.kind not in "iuf" or array.shape[1:] != shape:
             return None
         array = array.astype(np.float64)
-        fine = np.isin(array, (0, 1)) if flags else np.abs(array) < _LARGEST  # which NaN is not
-        return array if fine.all() else None
+        return array if (np.abs(array) < _LARGEST).all() else None  # which NaN is not
 
     array = as_array(values)
     if array is None:
-        _refuse_first(values, lambda value: as_array([value]) is None, what, where)
-    return np.asarray(array, dtype=bool if flags else np.float64)
+        _refuse(values, [as_array([value]) is None for value in values], what, where)
+    return np.asarray(array)
 
 
-def _refuse_first(values: list[Any], is_wrong: Callable[[Any], bool], what: str, where: str) -> None:
-    index = next((index for index, value in enumerate(values) if is_wrong(value)), 0)
-    raise DataError(f"{where}: entry {index} has {shown(values[index])}; expected {what}")
+def _flags(values: list[Any], what: str, where: str) -> Array:
+    flags = [flag(value) for value in values]
+    if None in flags:
+        _refuse(values, [found is None for found in flags], what, where)
+    return np.array(flags, dtype=bool)
 
 
-def _outline(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f"an object with {_some(list(value)) or 'nothing'}"
-    return f"a list of {len(value)}" if isinstance(value, list) else shown(value)
-
-
-def _some(values: Sequence[Any]) -> str:
-    return ", ".join(map(str, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")
+def _refuse(values: list[Any], wrong: list[bool], what: str, where: str) -> None:
+    index = wrong.index(True) if True in wrong else 0  # else each fits alone, but not beside the others
+    number = f" (wrong: {sum(wrong)} of {len(wrong)})" if any(wrong) else ""
+    raise DataError(f"{where}: entry {index} has {shown(values[index])}; expected {what}{number}")

@@ -26,11 +26,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from resnest_zoo.annotations.tables import ImageId
 from resnest_zoo.errors import ConfigError, DataError, shown
 from resnest_zoo.evaluation.coco_json import (
     DetectionRows,
     DetectionTruth,
-    ImageId,
     Rows,
     load_truth,
     read_rows,
@@ -347,13 +347,12 @@ def _prepare_hotcoco(truth: DetectionTruth, found: DetectionRows, kind: Kind) ->
     table = np.column_stack([found.images + 1, found.boxes, found.scores, found.categories + 1])
     result = target.load_res(table, segmentation=found.masks)
     if found.masks:
-        areas = _mask_areas(found, truth, hotcoco.mask.area)
+        areas = np.asarray(hotcoco.mask.area(found.masks), dtype=np.float64)
         result.update_anns(ids=np.arange(1, len(areas) + 1), area=areas)
     return hotcoco.COCOeval(target, result, kind)
 
 
 def _prepare_pycocotools(truth: DetectionTruth, found: DetectionRows, kind: Kind) -> Any:
-    from pycocotools import mask as coco_mask
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -380,7 +379,6 @@ def _prepare_pycocotools(truth: DetectionTruth, found: DetectionRows, kind: Kind
     if found.masks is None:
         detected["bbox"] = found.boxes.tolist()
     else:  # without a box, from which the area would be taken
-        _mask_areas(found, truth, lambda masks: [coco_mask.area(mask) for mask in masks])
         detected["segmentation"] = found.masks
     target = indexed([{"id": i, **row} for i, row in enumerate(_rows_of(annotated), 1)])
     rows = _rows_of(detected)
@@ -390,17 +388,3 @@ def _prepare_pycocotools(truth: DetectionTruth, found: DetectionRows, kind: Kind
 def _rows_of(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
     names = tuple(columns)
     return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def _mask_areas(found: DetectionRows, truth: DetectionTruth, area_of: Callable[[Any], Any]) -> Array:
-    """Pixels of each mask found, refusing run lengths that the library does, or that leave the image."""
-    masks = found.masks or []
-    try:
-        areas = np.asarray(area_of(masks), dtype=np.float64)
-    except (ValueError, TypeError, UnicodeError) as error:
-        raise DataError(f"result rows: a segmentation cannot be read: {error}") from error
-    too_large = np.flatnonzero(areas > truth.sizes[found.images].prod(axis=1))
-    if len(too_large):
-        mask = shown(masks[int(too_large[0])])
-        raise DataError(f"result rows: {len(too_large)} masks are larger than their image, first {mask}")
-    return areas

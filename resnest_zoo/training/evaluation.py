@@ -18,13 +18,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from resnest_zoo.annotations.tables import ImageId
 from resnest_zoo.data.file_names import file_hint
 from resnest_zoo.data.loading import count_workers, outlive_signals
 from resnest_zoo.data.panoptic import PanopticFiles
 from resnest_zoo.data.sizes import check_sizes, read_sized_picture
 from resnest_zoo.distributed import World
 from resnest_zoo.errors import DataError, ZooError, shown
-from resnest_zoo.evaluation.coco_json import DetectionTruth, ImageId, load_truth
+from resnest_zoo.evaluation.coco_json import DetectionTruth, load_truth
 from resnest_zoo.evaluation.detection import evaluate_detections
 from resnest_zoo.evaluation.panoptic import match_segments, panoptic_quality, read_segment_map
 from resnest_zoo.evaluation.results import detection_rows

@@ -12,7 +12,7 @@ from resnest_zoo.categories import Categories
 from resnest_zoo.data.coco import read_dataset
 from resnest_zoo.data.dataset import Dataset, Record
 from resnest_zoo.data.panoptic import SegmentMap
-from resnest_zoo.errors import ConfigError, DataError
+from resnest_zoo.errors import DataError
 from tests.data.small_set import SmallSet, annotation, triangle
 
 
@@ -80,7 +80,7 @@ def test_pictures_stand_by_id_and_annotations_as_in_the_file(small_set):
 def test_classes_follow_the_categories_given(small_set, caplog):
     things = Categories(("cone", "ball"), (4, 2))
     assert read(small_set, categories=things)[0].classes == [1]
-    assert caplog.text == ""
+    assert "other names" not in caplog.text
     read(small_set, categories=Categories(("ball", "cone"), (4, 2)))
     assert "other names there: 4 is 'cone', not 'ball'; 2 is 'ball', not 'cone'" in caplog.text
 
@@ -126,14 +126,21 @@ BAD = [
     ({"category_id": 3}, "category that is not in the list"),
     ({"category_id": None}, "without a picture's or a category's id"),
     ({"image_id": [1]}, "without a picture's or a category's id"),
-    ({"id": 102}, "whose id an earlier annotation has"),
+    ({"iscrowd": "0"}, "whose iscrowd is not 0, 1, true or false"),
+    ({"iscrowd": None}, "whose iscrowd is not 0, 1, true or false"),
     ({"ignore": 1}, 'marked "ignore"'),
     ({"segmentation": []}, "without a segmentation"),
     ({"segmentation": None}, "without a segmentation"),
-    ({"segmentation": [[1, 2, 3, 4]]}, "six numbers"),
-    ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "six numbers"),
-    ({"segmentation": triangle(5, 5, 9)}, "six numbers"),
-    ({"segmentation": "text"}, "six numbers"),
+    ({"segmentation": [[1, 2, 3, 4]]}, "six finite numbers"),
+    ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "six finite numbers"),
+    ({"segmentation": triangle(5, 5, 9)}, "six finite numbers"),
+    ({"segmentation": "text"}, "six finite numbers"),
+    ({"segmentation": 5}, "six finite numbers"),
+    ({"segmentation": True}, "six finite numbers"),
+    ({"segmentation": math.nan}, "six finite numbers"),
+    ({"segmentation": [math.inf]}, "six finite numbers"),
+    ({"segmentation": [triangle(5, math.nan, 9)]}, "six finite numbers"),
+    ({"segmentation": [["5", "5", "9", "5", "9", "9"]]}, "six finite numbers"),
     ({"segmentation": {"size": [40, 60], "counts": [2399]}}, "does not fill their picture"),
     ({"segmentation": {"size": [60, 40], "counts": [2400]}}, "does not fill their picture"),
     ({"segmentation": {"counts": "T"}}, "does not fill their picture"),
@@ -232,7 +239,68 @@ def test_annotations_of_pictures_that_the_file_does_not_list_are_counted(small_s
     """A file cut down to some pictures often keeps all annotations."""
     small_set.data["images"] = small_set.data["images"][:2]
     assert len(read(small_set)) == 2
-    assert "2 annotations belong to no picture" in caplog.text
+    assert "2 of 4 annotations belong to no picture" in caplog.text
+
+
+@pytest.mark.parametrize("filter_empty", [False, True])
+def test_annotations_that_all_belong_to_no_picture_are_refused(small_set, filter_empty):
+    for row in small_set.data["annotations"]:
+        row["image_id"] = str(row["image_id"])
+    message = refusal(small_set, filter_empty=filter_empty)
+    assert "4 of 4 annotations belong to no picture" in message
+    assert "such as '1', the ids of its 4 pictures are such as 1." in message
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+@pytest.mark.parametrize("ids", [[1, 1, 2, 1], [1, 1, 1, 1], ["a", "a", 2, "a"]])
+def test_annotation_ids_that_repeat_are_renumbered_and_nothing_is_lost(small_set, caplog, ids, skip_bad):
+    whole = read(small_set, masks=True)
+    for row, number in zip(small_set.data["annotations"], ids, strict=True):
+        row["id"] = number
+    assert list(read(small_set, masks=True, skip_bad=skip_bad)) == list(whole)
+    repeated = len(ids) - len(set(ids))
+    assert (
+        f"{repeated} of 4 annotations have an id that an earlier one has; all are renumbered" in caplog.text
+    )
+    small_set.data["annotations"][2]["bbox"] = [5, 5, 0, 9]
+    assert "without width or height: 3 (picture 3)" in refusal(small_set, masks=True)
+
+
+def test_ids_written_as_floats_count(small_set):
+    whole = read(small_set, masks=True)
+    for table in ("images", "annotations", "categories"):
+        for row in small_set.data[table]:
+            row |= {key: float(row[key]) for key in ("id", "image_id", "category_id") if key in row}
+    found = read(small_set, masks=True)
+    assert list(found) == list(whole)
+    assert found.categories == whole.categories
+    assert [type(record.image_id) for record in found] == [int] * 4
+
+
+@pytest.mark.parametrize(("value", "left"), [(0, 4), (False, 4), (1, 3), (True, 3)])
+def test_crowds_are_marked_by_0_1_true_or_false(small_set, value, left):
+    small_set.data["annotations"][0]["iscrowd"] = value
+    assert len(read(small_set)) == left
+
+
+def test_crowds_and_classes_left_without_example_are_told(small_set, caplog):
+    """Some tools mark every mask of two parts as a crowd, so that whole classes vanish."""
+    small_set.data["annotations"] += [annotation(k, 1, category_id=7, iscrowd=1) for k in (5, 6)]
+    assert len(read(small_set)) == 4
+    assert "2 of 6 annotations are crowds (iscrowd 1), which training leaves out" in caplog.text
+    lacking = "cone (0 annotations, 0 of them crowds), cube (2 annotations, 2 of them crowds)"
+    assert f"no example is left of 2 of 3 classes: {lacking}" in caplog.text
+
+
+@pytest.mark.parametrize("filter_empty", [False, True])
+def test_nothing_but_crowds_is_refused(small_set, filter_empty):
+    for row in small_set.data["annotations"]:
+        row["iscrowd"] = 1
+    message = refusal(small_set, filter_empty=filter_empty)
+    assert message.endswith("no picture with annotations is left: 4 of 4 annotations are crowds (iscrowd 1)")
+    small_set.data["annotations"][0] |= {"iscrowd": 0, "bbox": [1, 1, 0, 0]}
+    with pytest.raises(DataError, match=r"3 of 4 annotations are crowds .*none of the others can be used"):
+        read(small_set, filter_empty=filter_empty, skip_bad=True)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +331,7 @@ def test_what_is_missing_and_repeated_categories(tmp_path, small_set):
     with pytest.raises(DataError, match="nowhere: there is no such folder"):
         read_dataset(small_set.write(), tmp_path / "nowhere")
     small_set.data["categories"][0]["id"] = 2
-    with pytest.raises(ConfigError, match="repeated thing ids"):
+    with pytest.raises(DataError, match="'cube' and 'ball' have the same id 2"):
         read(small_set)
 
 

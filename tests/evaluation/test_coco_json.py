@@ -83,7 +83,7 @@ def test_annotations_of_unlisted_images_are_left_out_and_logged(
     with caplog.at_level(logging.WARNING, "resnest_zoo"):
         truth = load_truth(build.write(tmp_path))
     assert len(truth.images) == len(truth.masks) == 2
-    assert "1 are of no image of the file" in caplog.text
+    assert "1 of 3 annotations belong to no picture of the file" in caplog.text
 
 
 Change = Callable[[dict[str, Any]], Any]
@@ -94,10 +94,10 @@ Change = Callable[[dict[str, Any]], Any]
     [
         (
             lambda t: t.pop("annotations"),
-            "no ground truth of detection.* got an object with images, categories",
+            "expected a list of objects under 'annotations', got an object with images, categories",
         ),
-        (lambda t: t["annotations"].clear(), "`annotations` that are not empty"),
-        (lambda t: t["images"].clear(), "no ground truth of detection"),
+        (lambda t: t["annotations"].clear(), "its list of annotations is empty"),
+        (lambda t: t["images"].clear(), "its list of images is empty"),
         (
             lambda t: t["annotations"][1].pop("bbox"),
             "1 of 2 entries lack 'bbox'; the first is an object with",
@@ -107,7 +107,7 @@ Change = Callable[[dict[str, Any]], Any]
             lambda t: t.update(annotations=[{"image_id": 3, "segments_info": [], "file_name": "3.png"}]),
             "lack 'category_id'; the first is an object with image_id, segments_info, file_name",
         ),
-        (lambda t: t["annotations"].append("text"), "lack 'image_id'; the first is 'text'"),
+        (lambda t: t["annotations"].append("text"), "objects under 'annotations', got a list of 3 there"),
         (lambda t: t["annotations"][0].update(category_id=1), "1 of 2 entries are of a category .* have: 1;"),
         (lambda t: t["annotations"][0].update(category_id=[]), r"are of a category .* have: \[\];"),
         (
@@ -118,11 +118,25 @@ Change = Callable[[dict[str, Any]], Any]
         (lambda t: t["annotations"][0].update(bbox=[0, 0, 1e200, 1]), "entry 0 has .*expected bbox"),
         (lambda t: t["annotations"][0].update(area=None), "entry 0 has None; expected area, a finite number"),
         (lambda t: t["annotations"][0].update(area="12"), "entry 0 has '12'; expected area"),
-        (lambda t: t["annotations"][0].update(iscrowd=2), "entry 0 has 2; expected iscrowd, 0 or 1"),
+        (lambda t: t["annotations"][0].update(iscrowd=2), "entry 0 has 2; expected iscrowd, which is 0, 1"),
         (lambda t: t["images"][0].update(id=3), "images: 1 ids are repeated"),
-        (lambda t: t["images"][0].update(id=1.5), "images: expected whole numbers as ids, got 1.5"),
-        (lambda t: t["categories"][0].update(id="cat"), "categories: expected whole numbers as ids, got cat"),
-        (lambda t: t["categories"][0].update(id=2), "categories: 1 ids are repeated"),
+        (lambda t: t["images"][0].update(id=1.5), "images: expected whole numbers or texts as ids, got 1.5"),
+        (
+            lambda t: t["images"][0].update(id=True),
+            "images: expected whole numbers or texts as ids, got True",
+        ),
+        (lambda t: t["categories"][0].update(id="cat"), "categories need a whole number as 'id'"),
+        (lambda t: t["categories"][0].update(id=2), "'class 2' have the same id 2"),
+        (
+            lambda t: t["annotations"][0].update(iscrowd="0"),
+            "entry 0 has '0'; expected iscrowd, which is 0, 1",
+        ),
+        (lambda t: t["annotations"][0].update(iscrowd=None), r"entry 0 has None; .*\(wrong: 1 of 2\)"),
+        (lambda t: t["annotations"][0].update(category_id=True), "are of a category .* have: True;"),
+        (
+            lambda t: [row.update(image_id=str(row["image_id"])) for row in t["annotations"]],
+            "2 of 2 annotations belong to no picture of the file: their image_id is such as '7'",
+        ),
         (lambda t: t["images"][0].pop("id"), "images: 1 of 2 entries lack 'id'"),
     ],
 )
@@ -142,8 +156,8 @@ def test_a_wrong_truth_is_refused(tmp_path: Path, change: Change, complaint: str
         (b"", "is not JSON"),
         (b'{"images": [', "is not JSON"),
         (b"\xff\xfe\x00", "is not JSON"),
-        (b"[]", "no ground truth of detection.* got a list of 0"),
-        (b"3", "no ground truth of detection.* got 3"),
+        (b"[]", "objects under 'images', got a list of 0"),
+        (b"3", "objects under 'images', got 3"),
         (b"{}", "got an object with nothing"),
     ],
 )

@@ -325,19 +325,21 @@ def test_files_and_loaded_truth_serve_alike_and_stay_as_they_are(
     assert capfd.readouterr() == ("", "")
 
 
-@both_evaluators
-def test_a_mask_larger_than_its_image_is_refused(tmp_path: Path, evaluator: Evaluator) -> None:
+@pytest.mark.parametrize("counts", [encode(np.ones((300, 300)))["counts"], "#5", "", "5", [120 * 160]])
+def test_run_lengths_that_do_not_fill_their_image_reach_no_evaluator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: object
+) -> None:
+    """An evaluator would answer with an AP, or never; it is not asked."""
+    monkeypatch.setattr("resnest_zoo.evaluation.detection._prepare", lambda *_: pytest.fail("was asked"))
     build = crowds()
-    build.rows[2]["segmentation"]["counts"] = encode(np.ones((300, 300)))["counts"]
-    with pytest.raises(DataError, match=r"larger than their image|counts 90000 exceed h\*w=19200"):
-        evaluate_detections(build.write(tmp_path), build.rows, "segm", evaluator=evaluator)
-
-
-def test_a_mask_that_is_no_code_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("hotcoco")  # pycocotools reads anything
-    build = crowds()
-    build.rows[2]["segmentation"]["counts"] = "#5"
-    with pytest.raises(DataError, match="a segmentation cannot be read: invalid RLE"):
+    good = build.rows[2]["segmentation"]
+    build.rows[2]["segmentation"] = {**good, "counts": counts}
+    with pytest.raises(DataError, match=r"result rows: entry 2 has .* whose runs fill that"):
+        evaluate_detections(build.write(tmp_path), build.rows, "segm")
+    build.rows[2]["segmentation"] = good
+    short = [5] if isinstance(counts, list) else counts  # which the truth may hold as a list
+    build.truth["annotations"][0]["segmentation"] = {**good, "counts": short}
+    with pytest.raises(DataError, match=r"an annotation of image 1 has .* whose runs fill that"):
         evaluate_detections(build.write(tmp_path), build.rows, "segm")
 
 
