@@ -24,7 +24,9 @@ or one of which Python refuses to write the digits.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 _LONGEST = 200  # letters of one quoted value
 
@@ -116,3 +118,18 @@ def some(values: Iterable[object], count: int = 5) -> str:
     """The first few of many values, as text, for a message."""
     texts = [cut(value, 100) if isinstance(value, str) else shown(value) for value in values]
     return ", ".join(texts[:count]) + (f" and {len(texts) - count} more" if len(texts) > count else "")
+
+
+@contextmanager
+def name_file(path: Path) -> Iterator[None]:
+    """Let the errors of writing a file name it: where a disk is full, the system itself does not say which.
+
+    Raises:
+        OSError: one was raised that named no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -26,12 +26,14 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.verify.datasets import DataSet, Picture
 from resnest_zoo.data.sizes import read_sized_picture
 from resnest_zoo.distributed import World
-from resnest_zoo.errors import ZooError
+from resnest_zoo.errors import ZooError, name_file
 from resnest_zoo.evaluation.panoptic import encode_ids, match_segments, read_segment_map
 from resnest_zoo.evaluation.results import detection_rows, segment_rows
 from resnest_zoo.evaluation.segments import SegmentMap
 from resnest_zoo.evaluation.semantic import count_confusion, semantic_truth
+from resnest_zoo.hub.staging import write_staged
 from resnest_zoo.inference import TTA
+from resnest_zoo.inference.visualize import encode_picture
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.models.preprocess import Preprocessing
 from resnest_zoo.structures import PanopticResult, RawResult
@@ -104,7 +106,7 @@ class Records:
     def append(self, rows: list[dict[str, Any]]) -> int:
         """Write the records of one batch together; returns their number."""
         text = "".join(f"{row['image_id']} {json.dumps(row, separators=(',', ':'))}\n" for row in rows)
-        with self._file.open("ab") as file:
+        with name_file(self._file), self._file.open("ab") as file:
             file.write(text.encode())
         return len(rows)
 
@@ -175,7 +177,8 @@ class Detector:
             return record
         name = f"{picture.id:012d}.png"
         self.maps.mkdir(exist_ok=True)
-        Image.fromarray(encode_ids(found.panoptic.segment_map.numpy())).save(self.maps / name)
+        ids = Image.fromarray(encode_ids(found.panoptic.segment_map.numpy()))
+        write_staged(self.maps / name, encode_picture(ids, "PNG"))
         segments = segment_rows(found.panoptic, found.categories)
         record["panoptic"] = {"image_id": picture.id, "file_name": name, "segments_info": segments}
         if picture.id in truth:

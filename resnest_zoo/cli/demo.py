@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnest_zoo.cli.common import positive
 from resnest_zoo.errors import ConfigError
-from resnest_zoo.hub.staging import staged
+from resnest_zoo.hub.staging import write_staged
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -53,6 +53,7 @@ def _demo(args: argparse.Namespace) -> int:
 
     from resnest_zoo.api import get
     from resnest_zoo.data import shapes
+    from resnest_zoo.inference.visualize import encode_picture
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = get(MODEL, device=device)
@@ -61,8 +62,7 @@ def _demo(args: argparse.Namespace) -> int:
     found = [_detect(model, scene) for scene in _with_bar(scenes)]
     print("\n".join(_table(scenes, found, args.seed)))
     shown = [_show(model, scene) for scene in scenes[:_SHOWN]]
-    with staged(args.output) as part:
-        _sheet(shown).save(part, format="PNG")
+    write_staged(args.output, encode_picture(_sheet(shown), "PNG"))
     print(f"drawn, detected, segmented: {args.output}")
     return 0
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import json
+import errno
 import os
+import re
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnest_zoo.cli.common import memory_problem, report, show_warnings
+from resnest_zoo.cli.predictions import Named, Record, describe_run, name_pictures
+from resnest_zoo.data.file_names import check_file, expand
 from resnest_zoo.errors import ConfigError, ImageError, UnknownModelError, shown
-from resnest_zoo.hub.staging import staged
+from resnest_zoo.hub.staging import remove_staged, write_staged
 from resnest_zoo.registry import info
 
 if TYPE_CHECKING:
     from resnest_zoo.inference import PicturePredictor, Prediction
 
-_PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_PICTURE_SUFFIXES = re.compile(
+    r"\.(avif|bmp|gif|hei[cf]|jfif|jp2|jpe?g|mpo|pgm|png|ppm|tiff?|webp)", re.IGNORECASE
+)
 _JPEG_SIDE = 65500  # as Pillow writes it
+_BAD_NAME = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG)  # what the output's disk cannot call a file
 
 
 def add_command(commands: Any) -> None:
@@ -40,6 +47,9 @@ def add_command(commands: Any) -> None:
     )
     predict.add_argument(
         "--output", type=Path, metavar="DIR", help="write drawn pictures and predictions.json there"
+    )
+    predict.add_argument(
+        "--resume", action="store_true", help="go on with the results in the folder of --output"
     )
     predict.add_argument("--json", action="store_true", help="print what predictions.json holds")
     predict.add_argument("--device", help="such as cpu or cuda:1; by default a GPU if there is one")
@@ -74,67 +84,105 @@ def _fraction(text: str) -> float:
 
 def _predict(args: argparse.Namespace) -> int:
     name = _model_name(args.model)
-    paths = _find_pictures(args.images)
-    missing = [path for path in paths if not path.exists()]  # told before a model is fetched
-    failed = sum(report(f"{path}: no such file") for path in missing)
-    if len(missing) == len(paths):
+    if args.resume and args.output is None:
+        raise ConfigError("--resume goes on with the results in a folder: name it by --output")
+    paths, failed = _find_pictures(args.images)  # what is not there is told before a model is fetched
+    if not paths:
         return 1
-    image_ids = _image_ids(paths)
-    targets = _drawing_paths(paths, image_ids, args.output)
-    work = [row for row in zip(image_ids, paths, targets, strict=True) if row[1] not in missing]
     show_warnings()
-    from resnest_zoo.api import Predictor
+    with ExitStack() as stack:
+        if args.output is not None:
+            _open_folder(args.output)
+        record = stack.enter_context(Record(args.output, resume=args.resume))
+        pictures = name_pictures(paths, record.done)
+        if args.output is not None:
+            _check_targets(pictures, args.output, is_new=record.is_new)
+        from resnest_zoo.api import Predictor
 
-    predictor = Predictor(
-        args.model,
-        score_threshold=args.score_threshold,
-        tta=args.tta,
-        device=args.device,
-        weights=args.weights,
-        categories=args.classes,
-        overrides=[item for pair in args.set for item in pair],
-    )
-    if args.tta and predictor.model.categories.stuff:
-        print("note: with --tta there is no panoptic map", file=sys.stderr)
-    document = _Document(name, args.score_threshold, predictor.model.categories, args.output)
-    try:
-        failed += _predict_all(predictor, work, document, args.json)
-    finally:
-        document.finish(print_it=args.json)  # of an interrupted run, what is done
+        overrides = [item for pair in args.set for item in pair]
+        predictor = Predictor(
+            args.model,
+            score_threshold=args.score_threshold,
+            tta=args.tta,
+            device=args.device,
+            weights=args.weights,
+            categories=args.classes,
+            overrides=overrides,
+        )
+        if args.tta and predictor.model.categories.stuff:
+            print("note: with --tta there is no panoptic map", file=sys.stderr)
+        record.begin(describe_run(name, predictor, tta=args.tta, overrides=overrides))
+        work = [picture for picture in pictures if str(picture.path) not in record.done]
+        if len(work) < len(pictures):
+            print(f"{len(pictures) - len(work)} of {len(pictures)} pictures are done", file=sys.stderr)
+        try:
+            failed += _predict_all(predictor, work, record, args.json)
+        finally:
+            if args.json:  # of an interrupted run, what is done
+                for piece in record.document():
+                    print(piece, end="")
+                print()
     return min(failed, 1)
 
 
-def _predict_all(
-    predictor: PicturePredictor, work: list[tuple[int, Path, Path | None]], document: _Document, quiet: bool
-) -> int:
+def _open_folder(output: Path) -> None:
+    """Make the folder of the results, or clear it of what a killed run has left half written."""
+    output.mkdir(parents=True, exist_ok=True)
+    remove_staged(output)
+
+
+def _predict_all(predictor: PicturePredictor, work: list[Named], record: Record, quiet: bool) -> int:
     """Predict, draw and record picture after picture; returns the number of failures."""
     from tqdm import tqdm
 
     failed = 0
     # Without a terminal the bar stays away, and the lines below tell how far it is.
     bar = tqdm(work, desc="predict", unit="image", disable=None if len(work) > 1 else True)
-    for image_id, path, target in bar:
+    for picture in bar:
         try:
-            prediction = predictor(path)
+            prediction = predictor(picture.path)
         except ImageError as error:
             failed += _report_beside(bar, str(error))
             continue
         except (MemoryError, RuntimeError) as error:
             if not (problem := memory_problem(error)):
                 raise
-            failed += _report_beside(bar, f"{path}: {problem}")
+            failed += _report_beside(bar, f"{picture.path}: {problem}")
             continue
         if not quiet:
             with bar.external_write_mode(sys.stdout):
-                print(f"{path}: {_summary(prediction)}", flush=True)
-        document.add(image_id, path, prediction)
-        if target is not None and max(prediction.instances.image_size) > _JPEG_SIDE:
-            failed += _report_beside(bar, f"{path}: not drawn: a JPEG has at most {_JPEG_SIDE} pixels a side")
-        elif target is not None:
-            with staged(target) as part:
-                # Without subsampling, which would blur lines and letters.
-                prediction.plot().save(part, format="JPEG", quality=92, subsampling=0)
+                print(f"{picture.path}: {_summary(prediction)}", flush=True)
+        try:
+            if problem := _keep(picture, prediction, record):
+                failed += _report_beside(bar, f"{picture.path}: {problem}")
+        except OSError as error:
+            if error.errno not in _BAD_NAME:
+                raise
+            failed += _report_beside(bar, f"{picture.path}: not kept: {error}")
     return failed
+
+
+def _keep(picture: Named, prediction: Prediction, record: Record) -> str:
+    """Write what was found, its line in the record last; returns what went wrong with the drawing.
+
+    Raises:
+        OSError: a file cannot be written; the message names it.
+    """
+    problem = ""
+    if record.output is not None:
+        from resnest_zoo.inference.visualize import encode_picture
+
+        if prediction.instances.panoptic is not None:
+            _, ids = prediction.to_coco_panoptic(picture.image_id)
+            write_staged(record.output / picture.panoptic, encode_picture(ids, "PNG"))
+        if max(prediction.instances.image_size) > _JPEG_SIDE:
+            problem = f"not drawn: a JPEG has at most {_JPEG_SIDE} pixels a side"
+        else:
+            # Without subsampling, which would blur lines and letters.
+            drawing = encode_picture(prediction.plot(), "JPEG", quality=92, subsampling=0)
+            write_staged(record.output / picture.drawing, drawing)
+    record.add(picture, prediction)
+    return problem
 
 
 def _report_beside(bar: Any, problem: str) -> int:
@@ -155,55 +203,58 @@ def _model_name(model: str) -> str:
         return model
 
 
-def _find_pictures(arguments: list[str]) -> list[Path]:
-    """Files as named; of a folder all pictures in it, sorted."""
-    paths: list[Path] = []
+def _find_pictures(arguments: list[str]) -> tuple[list[Path], int]:
+    """Files as named, of a folder all pictures in it, sorted; each once. And how many cannot be used."""
+    found: dict[Path, None] = {}
+    failed = 0
     for argument in arguments:
-        path = Path(os.path.expanduser(argument))
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _PICTURE_SUFFIXES)
-            if not inside:
-                raise ImageError(f"{path}: no pictures in this folder")
-            paths += inside
-        else:
-            paths.append(path)
-    return paths
+        try:
+            paths = _pictures_of(Path(argument))
+        except ImageError as error:
+            failed += report(error)
+            continue
+        for path in paths:
+            try:
+                found[check_file(path)] = None
+            except ImageError as error:
+                failed += report(error)
+    return list(found), failed
 
 
-def _drawing_paths(paths: list[Path], image_ids: list[int], output: Path | None) -> list[Path | None]:
-    """Where each drawn picture goes: the picture's name, numbered where two are the same.
+def _pictures_of(path: Path) -> list[Path]:
+    folder = expand(path)
+    if not os.path.isdir(folder):  # noqa: PTH112  # which never raises
+        return [path]
+    try:
+        inside = sorted(p for p in folder.iterdir() if _PICTURE_SUFFIXES.fullmatch(p.suffix))
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be listed: {error.strerror or error}") from error
+    if not inside:
+        raise ImageError(f"{path}: no pictures in this folder")
+    return inside
+
+
+def _check_targets(pictures: list[Named], output: Path, *, is_new: bool) -> None:
+    """Refuse to write over what is no result of this run.
 
     Raises:
-        ConfigError: a drawing, or the map of segments beside it, would overwrite one of the pictures.
+        ConfigError: a drawing, or the map of segments beside it, would overwrite one of the pictures or, in a
+            folder without a record, any file.
     """
-    if output is None:
-        return [None] * len(paths)
-    output.mkdir(parents=True, exist_ok=True)
-    taken: set[str] = set()
-    sources = {path.resolve() for path in paths}
-    targets: list[Path | None] = []
-    for path, image_id in zip(paths, image_ids, strict=True):
-        names = (f"{path.stem}{'' if n == 1 else f'-{n}'}.jpg" for n in range(1, len(paths) + 1))
-        name = next(name for name in names if name.lower() not in taken)  # some disks ignore case
-        taken.add(name.lower())
-        for written in (output / name, output / _panoptic_name(image_id)):
-            if written.resolve() in sources:
-                raise ConfigError(f"--output {output}: what is drawn of {path} would overwrite {written}")
-        targets.append(output / name)
-    return targets
-
-
-def _panoptic_name(image_id: int) -> str:
-    return f"{image_id}_panoptic.png"
-
-
-def _image_ids(paths: list[Path]) -> list[int]:
-    """COCO's ids where the file names are those, else the place in the list, from 1."""
-    if all(path.stem.isdecimal() for path in paths):
-        ids = [int(path.stem) for path in paths]
-        if len(set(ids)) == len(ids):
-            return ids
-    return list(range(1, len(paths) + 1))
+    folder = os.path.realpath(output)
+    sources = {os.path.realpath(picture.path) for picture in pictures}
+    there = {path.name for path in output.iterdir()} if is_new else set()
+    for picture in pictures:
+        for name in (picture.drawing, picture.panoptic):
+            if os.path.join(folder, name) in sources:  # noqa: PTH118  # of many paths, for speed
+                raise ConfigError(
+                    f"--output {output}: what is drawn of {picture.path} would overwrite {output / name}"
+                )
+            if name in there:
+                raise ConfigError(
+                    f"--output {output}: holds {name} already, and no record of a run that it is of; choose "
+                    "another folder, or remove it"
+                )
 
 
 def _summary(prediction: Prediction) -> str:
@@ -220,42 +271,3 @@ def _summary(prediction: Prediction) -> str:
         ]
     found = Counter(names).most_common()
     return ", ".join(f"{count} {name}" for name, count in found) or "nothing found"
-
-
-class _Document:
-    """What `predict` found, as one JSON document; panoptic maps beside it as PNG."""
-
-    def __init__(self, model: str, score_threshold: float, categories: Any, output: Path | None) -> None:
-        self.output = output
-        names = zip(categories.thing_ids, categories.things, strict=True)
-        self.content: dict[str, Any] = {
-            "model": model,
-            "score_threshold": score_threshold,
-            "categories": [{"id": number, "name": name} for number, name in names],
-            "images": [],
-            "predictions": [],
-        }
-        if categories.stuff:
-            stuff = list(zip(categories.stuff_ids, categories.stuff, strict=True))[1:]
-            self.content["stuff_categories"] = [{"id": number, "name": name} for number, name in stuff]
-            self.content["panoptic"] = []
-
-    def add(self, image_id: int, path: Path, prediction: Prediction) -> None:
-        height, width = prediction.instances.image_size
-        row = {"id": image_id, "file_name": str(path), "width": width, "height": height}
-        self.content["images"].append(row)
-        self.content["predictions"] += prediction.to_coco(image_id)
-        if prediction.instances.panoptic is not None:
-            annotation, ids = prediction.to_coco_panoptic(image_id)
-            name = _panoptic_name(image_id)
-            self.content["panoptic"].append({**annotation, "file_name": name})
-            if self.output is not None:
-                with staged(self.output / name) as part:
-                    ids.save(part, format="PNG")
-
-    def finish(self, *, print_it: bool) -> None:
-        if print_it:
-            print(json.dumps(self.content))
-        if self.output is not None:
-            with staged(self.output / "predictions.json") as part:
-                part.write_text(json.dumps(self.content), encoding="utf-8")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnest_zoo.cli.common import positive
 from resnest_zoo.errors import ConfigError, DataError
+from resnest_zoo.hub.staging import write_staged
 
 if TYPE_CHECKING:
     from resnest_zoo.config import Config
@@ -235,6 +236,6 @@ def _plot(args: argparse.Namespace) -> int:
     from resnest_zoo.training.curves import draw_curves
 
     output = args.output or args.run_folder / "curves.png"
-    draw_curves(args.run_folder, output)
+    write_staged(output, draw_curves(args.run_folder, output.suffix[1:].lower() or "png"))
     print(output)
     return 0

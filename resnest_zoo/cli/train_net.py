@@ -25,6 +25,7 @@ from resnest_zoo.cli.train import (
     show_progress,
 )
 from resnest_zoo.errors import ConfigError, UnknownModelError, ZooError
+from resnest_zoo.hub.staging import staged
 from resnest_zoo.training.launch import Machines, is_launched, launch
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def _run(args: argparse.Namespace, world: World) -> int:
     validation = _validation(test_sets, model, world)
     output.mkdir(parents=True, exist_ok=True)
     if world.is_main:
-        (output / "config.yaml").write_text(config.dump(), encoding="utf-8")
+        with staged(output / "config.yaml") as part:
+            part.write_text(config.dump(), encoding="utf-8")
     outcome = train(model, data, validation, options, world)
     return exit_code(outcome)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 import unicodedata
 from pathlib import Path
 from urllib.parse import unquote
 
-from resnest_zoo.errors import DataError
+from resnest_zoo.errors import DataError, ImageError
 
 
 class FileNames:
@@ -61,6 +62,33 @@ class FileNames:
         if folder not in self._names:
             self._names[folder] = _list(folder)
         return self._names[folder]
+
+
+def check_file(path: Path) -> Path:
+    """Find the file that a picture's path means, and refuse what would not end, as pipes and devices do.
+
+    Returns:
+        The path itself if it exists, else with a `~` at its beginning replaced by the home folder.
+
+    Raises:
+        ImageError: it does not exist, cannot be looked at, or is no ordinary file.
+    """
+    found = expand(path)
+    try:
+        kind = found.stat().st_mode
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: no such file{file_hint(found)}") from error
+    except (OSError, ValueError) as error:  # which a NUL in the name is
+        raise ImageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISREG(kind):
+        return found
+    names = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    raise ImageError(f"{path}: is {names.get(stat.S_IFMT(kind), 'a device')}, not a picture")
+
+
+def expand(path: Path) -> Path:
+    """The path itself if it exists, as a name may begin with ~; else with the home folder in its place."""
+    return path if os.path.lexists(path) else Path(os.path.expanduser(path))
 
 
 def file_hint(path: Path) -> str:

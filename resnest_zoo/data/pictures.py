@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,7 +14,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from resnest_zoo.data.file_names import file_hint
+from resnest_zoo.data.file_names import check_file
 from resnest_zoo.errors import ImageError
 
 Picture = str | Path | bytes | bytearray | BinaryIO | Image.Image | np.ndarray[Any, Any] | Tensor
@@ -74,25 +72,6 @@ def read_picture(source: Picture) -> Tensor:
     return _open(Path(source), str(source))
 
 
-def check_file(path: Path) -> Path:
-    """Find the file that a picture's path means, and refuse what would not end, as pipes and devices do.
-
-    Returns:
-        The path itself if it exists, else with a `~` at its beginning replaced by the home folder.
-
-    Raises:
-        ImageError: it does not exist, cannot be looked at, or is no ordinary file.
-    """
-    with _named_errors(str(path)):
-        if not os.path.lexists(path):  # a name may begin with ~
-            path = Path(os.path.expanduser(path))
-        kind = path.stat().st_mode
-    if stat.S_ISREG(kind):
-        return path
-    names = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    raise ImageError(f"{path}: is {names.get(stat.S_IFMT(kind), 'a device')}, not a picture")
-
-
 def _open(file: Path | io.BytesIO, name: str) -> Tensor:
     if isinstance(file, Path):
         file = check_file(file)
@@ -146,8 +125,6 @@ def _named_errors(name: str) -> Iterator[None]:
         yield
     except ImageError:
         raise
-    except FileNotFoundError as error:
-        raise ImageError(f"{name}: no such file{file_hint(Path(name))}") from error
     except UnidentifiedImageError as error:
         formats = ", ".join(_formats())
         raise ImageError(f"{name}: not a picture in a format read here ({formats}), or empty") from error

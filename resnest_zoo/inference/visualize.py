@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import io
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,13 @@ def class_colour(index: int) -> Colour:
     value = 1.0 if index % 2 else 0.85
     red, green, blue = colorsys.hsv_to_rgb(index * _HUE_STEP % 1, 0.75, value)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def encode_picture(picture: Image.Image, form: str, **options: Any) -> bytes:
+    """What a picture's file holds, in one of Pillow's formats."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format=form, **options)
+    return buffer.getvalue()
 
 
 def draw_instances(picture: Image.Image, instances: Instances) -> Image.Image:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
 
-from resnest_zoo.errors import DataError, ZooError
+from resnest_zoo.errors import ConfigError, DataError, ZooError
 from resnest_zoo.training.recorder import METRICS, read_metrics
 
 _MAIN = ("panoptic_seg/PQ", "segm/AP", "bbox/AP", "bbox/AP50")
 
 
-def draw_curves(folder: Path, output: Path) -> None:
+def draw_curves(folder: Path, form: str = "png") -> bytes:
     """Draw what a run has recorded.
 
     Args:
         folder: of the run.
-        output: picture to write; its suffix says in which format.
+        form: of the picture, one of matplotlib's, such as "svg".
+
+    Returns:
+        What its file holds.
 
     Raises:
+        ConfigError: matplotlib does not know the format.
         DataError: the folder has no records, or none yet.
         ZooError: matplotlib is missing.
     """
@@ -30,9 +35,14 @@ def draw_curves(folder: Path, output: Path) -> None:
     if not losses:
         raise DataError(f"{folder}: no run is recorded there: {METRICS} is missing or empty")
     try:
+        from matplotlib.backend_bases import FigureCanvasBase
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ZooError("curves need matplotlib: pip install 'resnest-zoo[train]'") from error
+    if form not in (known := FigureCanvasBase.get_supported_filetypes()):
+        raise ConfigError(
+            f"curves are drawn in one of the formats {', '.join(sorted(known))}, not in {form!r}"
+        )
     figure = Figure(figsize=(9, 9 if measured else 6), layout="constrained")
     above, *below = figure.subplots(3 if measured else 2, sharex=True)
     names = [name for name in losses[0] if name.startswith("loss")]
@@ -51,7 +61,9 @@ def draw_curves(folder: Path, output: Path) -> None:
         if len(axes.lines) > 1:
             axes.legend(fontsize="small")
     below[-1].set(xlabel="iteration")
-    figure.savefig(output, dpi=130)
+    content = io.BytesIO()
+    figure.savefig(content, format=form, dpi=130)
+    return content.getvalue()
 
 
 def _line(axes: Any, rows: list[dict[str, Any]], name: str, width: float = 1.5, marker: str = "") -> None:

@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from resnest_zoo.errors import shown
+from resnest_zoo.errors import name_file, shown
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Recorder:
 
     def write(self, iteration: int, row: Mapping[str, float | None]) -> None:
         """Write a line, and the same to TensorBoard."""
-        with self._file.open("a", encoding="utf-8") as file:
+        with name_file(self._file), self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"iteration": iteration, **row}) + "\n")
         if self._board is not None:
             for name, value in row.items():
@@ -101,7 +101,8 @@ class Recorder:
         if self._file.exists():
             rows = [row for row in read_metrics(self._file) if row["iteration"] <= first]
             lines = "".join(json.dumps(row) + "\n" for row in rows if first)
-            self._file.write_text(lines, encoding="utf-8")
+            with name_file(self._file):
+                self._file.write_text(lines, encoding="utf-8")
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resnest_zoo.errors import DataError, ZooError
+from resnest_zoo.errors import ConfigError, DataError, ZooError
 from resnest_zoo.training.curves import draw_curves
 from resnest_zoo.training.recorder import METRICS, Recorder, read_metrics
 
@@ -82,8 +83,7 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
     from PIL import Image
 
     record(tmp_path, 0, 8)
-    draw_curves(tmp_path, tmp_path / "curves.png")
-    with Image.open(tmp_path / "curves.png") as picture:
+    with Image.open(io.BytesIO(draw_curves(tmp_path))) as picture:
         assert min(picture.size) > 500
         assert len(picture.convert("RGB").getcolors(10**6) or ()) > 10
 
@@ -96,17 +96,24 @@ def test_metrics_of_several_sets_are_drawn_too(tmp_path: Path) -> None:
     for row in ({}, {"bbox/AP": 1.0}, {"a/bbox/AP": 1.0, "b/bbox/AP": 2.0}):
         lines = [{"iteration": 1, "loss": 1.0, "lr": 0.1}, {"iteration": 1, **row}]
         (tmp_path / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines))
-        draw_curves(tmp_path, tmp_path / "curves.png")
-        with Image.open(tmp_path / "curves.png") as picture:
+        with Image.open(io.BytesIO(draw_curves(tmp_path))) as picture:
             heights.append(picture.height)
     assert heights[0] < heights[1] == heights[2]
 
 
+def test_curves_are_drawn_in_a_format_that_matplotlib_knows(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    record(tmp_path, 0, 8)
+    assert b"<svg" in draw_curves(tmp_path, "svg")
+    with pytest.raises(ConfigError, match=r"png, .*, not in 'bmp'"):
+        draw_curves(tmp_path, "bmp")
+
+
 def test_curves_need_records_and_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="no run is recorded there"):
-        draw_curves(tmp_path, tmp_path / "curves.png")
+        draw_curves(tmp_path)
     (tmp_path / METRICS).write_text(json.dumps({"iteration": 1, "loss": 1.0, "lr": 0.1}) + "\n")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ZooError, match=r"pip install 'resnest-zoo\[train\]'"):
-        draw_curves(tmp_path, tmp_path / "curves.png")
+        draw_curves(tmp_path)
