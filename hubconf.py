@@ -20,6 +20,7 @@ from resnest_zoo import registry as _registry
 
 dependencies = [
     "PIL",
+    "filelock",
     "huggingface_hub",
     "numpy",
     "pycocotools",
