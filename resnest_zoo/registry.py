@@ -1,9 +1,10 @@
 """Every model of the zoo: where its config and weights are, and what was published about it.
 
     zoo.entry      the record of one model
-    zoo.published  the 21 detectors and five ImageNet backbones, as data
-    zoo.shipped    the two small detectors whose weights come with the package
-    zoo.zoo_file   entries written by users
+    zoo.published    the 21 detectors and five ImageNet backbones, as data
+    zoo.mmdetection  eight detectors that mmdetection trained, as data
+    zoo.shipped      the two small detectors whose weights come with the package
+    zoo.zoo_file     entries written by users
 
 The files named in `RESNEST_ZOO_FILE` (separated as in `PATH`) are read at the first lookup. Building models
 is left to others: no torch in this room.
@@ -19,11 +20,13 @@ from threading import Lock
 from resnest_zoo.errors import RegistryError, UnknownModelError, shown
 from resnest_zoo.hub import Artifact
 from resnest_zoo.zoo.entry import TASKS, Entry, Reported, Task, suggest
+from resnest_zoo.zoo.mmdetection import mmdetection_entries
 from resnest_zoo.zoo.published import published_entries
 from resnest_zoo.zoo.shipped import shipped_entries
 from resnest_zoo.zoo.zoo_file import read_zoo
 
 __all__ = [
+    "MMDETECTION",
     "PUBLISHED",
     "SHIPPED",
     "TASKS",
@@ -186,5 +189,7 @@ def _read_environment() -> None:
 
 _add(published_entries())
 PUBLISHED = tuple(entry.name for entry in _ENTRIES.values() if entry.task != "backbone")  # the 21, in order
+_add(mmdetection_entries())
+MMDETECTION = tuple(entry.name for entry in mmdetection_entries())  # the eight of another host
 _add(shipped_entries())
 SHIPPED = tuple(entry.name for entry in shipped_entries())  # whose weights come with the package

@@ -98,8 +98,61 @@ _TORCHVISION = Layout(
     rules=((r"^conv1\.", "stem.conv1."), (r"^bn1\.", "stem.conv1.norm."), *_BLOCKS, *_PLAIN_SHORTCUT),
 )
 
+# mmdetection's two-stage detectors, of 2.x and 3.x. A cascade numbers its heads by stages.
+_MMDETECTION: Rules = (
+    (r"^backbone\.", "backbone.bottom_up."),
+    *_BLOCKS,
+    *((rf"^neck\.lateral_convs\.{k}\.conv\.", f"backbone.fpn_lateral{k + 2}.") for k in range(4)),
+    *((rf"^neck\.fpn_convs\.{k}\.conv\.", f"backbone.fpn_output{k + 2}.") for k in range(4)),
+    (r"^rpn_head\.rpn_conv\.", "proposal_generator.rpn_head.conv."),
+    (r"^rpn_head\.rpn_cls\.", "proposal_generator.rpn_head.objectness_logits."),
+    (r"^rpn_head\.rpn_reg\.", "proposal_generator.rpn_head.anchor_deltas."),
+    (r"^roi_head\.bbox_head((?:\.\d)?)\.fc_cls\.", r"roi_heads.box_predictor\1.cls_score."),
+    (r"^roi_head\.bbox_head((?:\.\d)?)\.fc_reg\.", r"roi_heads.box_predictor\1.bbox_pred."),
+    (r"^roi_head\.bbox_head\b", "roi_heads.box_head"),
+    (r"^roi_head\.mask_head\b", "roi_heads.mask_head"),
+    *((rf"\bshared_convs\.{k}\.", f"conv{k + 1}.") for k in range(8)),
+    *((rf"\bshared_fcs\.{k}\.", f"fc{k + 1}.") for k in range(8)),
+    *((rf"\bconvs\.{k}\.", f"mask_fcn{k + 1}.") for k in range(8)),
+    (r"^(roi_heads\..*\d)\.conv\.", r"\1."),
+    (r"^(roi_heads\..*\d)\.bn\.", r"\1.norm."),
+    (r"\bupsample\.", "deconv."),
+    (r"\bconv_logits\.", "predictor."),
+)
+_OF_MMDETECTION = r"^roi_head\.bbox_head\."
+
+_MMDETECTION_RESNEST = Layout(
+    "mmdetection's",
+    marks=(_OF_MMDETECTION, r"^backbone\.stem\.0\."),
+    rules=(
+        *(
+            (rf"^backbone\.stem\.{at}\.", f"backbone.stem.{name}.")
+            for at, name in (
+                (0, "conv1_1"),
+                (1, "conv1_1.norm"),
+                (3, "conv1_2"),
+                (4, "conv1_2.norm"),
+                (6, "conv1_3"),
+                (7, "conv1_3.norm"),
+            )
+        ),
+        *_POOLED_SHORTCUT,
+        *_MMDETECTION,
+    ),
+)
+_MMDETECTION_RESNET = Layout(
+    "mmdetection's",
+    marks=(_OF_MMDETECTION,),
+    rules=(
+        (r"^backbone\.conv1\.", "backbone.stem.conv1."),
+        (r"^backbone\.bn1\.", "backbone.stem.conv1.norm."),
+        *_PLAIN_SHORTCUT,
+        *_MMDETECTION,
+    ),
+)
+
 # Asked in this order. detectron2's layout, which is ours, has no mark and comes last.
-LAYOUTS = (_CAFFE2, _TIMM, _TORCHVISION, _OURS)
+LAYOUTS = (_CAFFE2, _MMDETECTION_RESNEST, _MMDETECTION_RESNET, _TIMM, _TORCHVISION, _OURS)
 
 
 def find_layout(keys: Collection[str]) -> Layout:
