@@ -16,13 +16,16 @@ from pathlib import Path
 import torch
 
 from benchmarks.golden import filled_model
+from benchmarks.golden_mmdetection import write_published
 from resnest_zoo.errors import ZooError
 from resnest_zoo.hub.staging import staged
-from resnest_zoo.registry import info
+from resnest_zoo.registry import MMDETECTION, info
 
 
 def write_checkpoint(name: str, folder: Path) -> Path:
     """Write the filled checkpoint of an entry under its published file name and return its path."""
+    if name in MMDETECTION:
+        return write_published(name, folder)
     model = filled_model(name)
     state = model.state_dict()
     # What detectron2 of 2020 stored beside the weights: readers must pass over it.

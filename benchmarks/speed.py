@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 import torchvision
 
-from benchmarks.golden import filled_model, image
+from benchmarks.golden import filled_model
+from benchmarks.golden_values import image
 from benchmarks.ratios import turns
 from benchmarks.verify.outcome import aligned
 from benchmarks.verify.results import FOLDER, device_slug

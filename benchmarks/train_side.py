@@ -23,7 +23,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from benchmarks.golden import image
+from benchmarks.golden_values import image
 from resnest_zoo.config import load_config, resolve_path
 from resnest_zoo.data.samples import Sample
 from resnest_zoo.distributed import World

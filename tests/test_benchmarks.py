@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import resnest_zoo
-from benchmarks import fill, golden
+from benchmarks import fill, golden, golden_values
 from resnest_zoo.registry import info
 
 Capture = pytest.CaptureFixture[str]
@@ -55,7 +55,7 @@ VALUES = [
 
 @pytest.mark.parametrize(("key", "shape", "first", "last"), VALUES)
 def test_weights_follow_from_their_names(key: str, shape: tuple[int, ...], first: float, last: float) -> None:
-    values = golden.values(key, shape)
+    values = golden_values.values(key, shape)
     assert values.shape == shape
     assert values.dtype == np.float64
     assert values.flat[0] == pytest.approx(first, rel=1e-14)
@@ -63,24 +63,24 @@ def test_weights_follow_from_their_names(key: str, shape: tuple[int, ...], first
 
 
 def test_pictures_follow_from_their_seeds() -> None:
-    picture = golden.image(24, 32, 3)
+    picture = golden_values.image(24, 32, 3)
     assert picture.shape == (3, 24, 32)
     assert picture.dtype == np.uint8
     assert picture[:, 0, 0].tolist() == [82, 93, 155]
     assert picture[:, 12, 16].tolist() == [84, 36, 0]
     assert int(picture.sum()) == 249_243
-    assert int(golden.image(24, 32, 0).sum()) == 338_292
+    assert int(golden_values.image(24, 32, 0).sum()) == 338_292
 
 
 def test_samples_are_spread_over_the_whole_and_end_with_mean_and_deviation() -> None:
     squares = np.arange(1000.0).reshape(10, 100) ** 2
-    got = golden.samples(squares)
+    got = golden_values.samples(squares)
     at = [k * 999 // 63 for k in range(64)]
     assert got[:64].tolist() == [float(k) ** 2 for k in at]
     assert got[64] == pytest.approx(sum(k**2 for k in range(1000)) / 1000)
     mean_square = sum((k**2 - got[64]) ** 2 for k in range(1000)) / 1000
     assert got[65] == pytest.approx(mean_square**0.5)
-    assert len(golden.samples(np.arange(3.0))) == 66
+    assert len(golden_values.samples(np.arange(3.0))) == 66
 
 
 # --- checkpoints to serve ------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_a_filled_checkpoint_has_the_published_layout(tiny: Path, tmp_path: Path
     assert set(content["model"]) == set(model.state_dict()) | anchors
     for key, value in content["model"].items():
         if key not in anchors and not key.endswith("num_batches_tracked"):
-            expected = torch.from_numpy(golden.values(key, tuple(value.shape))).float()
+            expected = torch.from_numpy(golden_values.values(key, tuple(value.shape))).float()
             assert torch.equal(value, expected), key
     resnest_zoo.get("tiny_mask", weights=path)
 

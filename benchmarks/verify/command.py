@@ -29,7 +29,7 @@ from benchmarks.verify.results import record
 from resnest_zoo.distributed import World, join
 from resnest_zoo.errors import ConfigError, RegistryError, UnknownModelError, ZooError, shown
 from resnest_zoo.hub.staging import staged
-from resnest_zoo.registry import PUBLISHED, Entry, info, list_models
+from resnest_zoo.registry import MMDETECTION, PUBLISHED, Entry, info, list_models
 
 _GOLDEN_DIR = Path(__file__).parents[2] / "tests" / "golden"
 
@@ -128,9 +128,9 @@ def _golden_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
     """The stored outputs of each model, and a sentence for each file without a model."""
     files: dict[str, list[Path]] = {}
     problems = []
-    for path in sorted(folder.glob("*.npz")):
+    for path in sorted([*folder.glob("*.npz"), *(folder / "mmdet").glob("*.npz")]):
         try:
-            files.setdefault(info(path.name.partition(".")[0]).name, []).append(path)
+            files.setdefault(golden.entry_name(path), []).append(path)
         except ZooError as error:
             problems.append(f"{path.name}: {error}")
     return files, problems
@@ -141,7 +141,7 @@ def _select(args: argparse.Namespace, files: dict[str, list[Path]]) -> tuple[lis
     if args.all:
         own = args.golden_dir == _GOLDEN_DIR
         none = [] if own or files else [f"{args.golden_dir}: no golden files"]
-        return list(PUBLISHED if own else files), none
+        return list((*PUBLISHED, *MMDETECTION) if own else files), none
     names: list[str] = []
     problems = []
     for name in args.names:
