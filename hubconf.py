@@ -36,7 +36,7 @@ dependencies = [
 _HELP = """\
 {method} with {backbone}, trained on COCO: {task}.
 
-Published results (https://github.com/chongruo/detectron2-ResNeSt):
+Published results ({source}):
 {results}
 {parameters:,} parameters. Checkpoint: {filename}.
 
@@ -89,6 +89,7 @@ def _make_entry_point(entry: _registry.Entry) -> _Callable[..., _Any]:
         method=entry.method,
         backbone=entry.backbone,
         task=entry.task,
+        source=entry.source,
         results="\n".join(f"    {row}" for row in entry.reported),
         parameters=entry.parameters,
         filename=entry.artifact.filename,
@@ -99,4 +100,6 @@ def _make_entry_point(entry: _registry.Entry) -> _Callable[..., _Any]:
     return entry_point
 
 
-globals().update({name: _make_entry_point(_registry.info(name)) for name in _registry.PUBLISHED})
+globals().update(
+    {name: _make_entry_point(_registry.info(name)) for name in (*_registry.PUBLISHED, *_registry.MMDETECTION)}
+)

@@ -15,7 +15,7 @@ from benchmarks.chart import chart
 from benchmarks.speed import read_speeds
 from benchmarks.verify.outcome import LEVELS
 from benchmarks.verify.results import read_results
-from resnest_zoo.registry import PUBLISHED, SHIPPED, Entry, info
+from resnest_zoo.registry import MMDETECTION, PUBLISHED, SHIPPED, Entry, info
 
 ROOT = Path(__file__).parents[1]
 _CONFIGS, _WEIGHTS = "resnest_zoo/configs", "resnest_zoo/weights"
@@ -36,14 +36,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def pages() -> dict[Path, str]:
     """Every generated file and what it must hold."""
-    entries = [info(name) for name in PUBLISHED]
+    entries, theirs, packaged = ([info(n) for n in names] for names in (PUBLISHED, MMDETECTION, SHIPPED))
     readme = ROOT / "README.md"
     before, _, rest = _read(readme).partition(_BEGIN)
     after = rest.partition(_END)[2]
     return {
-        ROOT / "MODEL_ZOO.md": model_zoo(entries, [info(name) for name in SHIPPED]),
+        ROOT / "MODEL_ZOO.md": model_zoo(entries, theirs, packaged),
         ROOT / "docs" / "models.svg": chart(entries, _relative_times()),
-        readme: f"{before}{_BEGIN}\n\n{_short_table(entries)}\n\n{_END}{after}",
+        readme: f"{before}{_BEGIN}\n\n{_short_table(entries + theirs)}\n\n{_END}{after}",
     }
 
 
@@ -62,12 +62,17 @@ def _short_table(entries: list[Entry]) -> str:
     for entry in entries:
         _, *numbers = entry.reported[0].cells
         millions = f"{(entry.parameters or 0) / 1e6:.1f} M"
-        rows.append([f"`{entry.name}`", entry.method, entry.backbone, millions, *numbers])
-    return _table(["name", "method", "backbone", "parameters", "box AP", "mask AP", "PQ"], rows)
+        rows.append([f"`{entry.name}`", entry.method, entry.backbone, millions, *numbers, _host(entry)])
+    return _table(["name", "method", "backbone", "parameters", "box AP", "mask AP", "PQ", "host"], rows)
 
 
-def model_zoo(entries: list[Entry], packaged: list[Entry]) -> str:
-    """The page of the published models and of those that come with the package."""
+def _host(entry: Entry) -> str:
+    """The domain on which an entry's weights lie."""
+    return ".".join((entry.artifact.host or "").split(".")[-2:])
+
+
+def model_zoo(entries: list[Entry], theirs: list[Entry], packaged: list[Entry]) -> str:
+    """The page of the published models, of mmdetection's, and of those that come with the package."""
     measured, passed = _measured(), _passed()
     parts = [
         "# Model zoo",
@@ -82,6 +87,12 @@ def model_zoo(entries: list[Entry], packaged: list[Entry]) -> str:
     for task in dict.fromkeys(entry.task for entry in entries):
         rows = [row for entry in entries if entry.task == task for row in _zoo_rows(entry, measured, passed)]
         parts += [f"## {task.capitalize()}", _table(header, rows)]
+    rows = [row for entry in theirs for row in _zoo_rows(entry, measured, passed)]
+    parts += ["## mmdetection's: other trainings, on another host", _table(header, rows)]
+    parts.append(
+        "mmdetection reports one decimal, and resizes pictures by OpenCV's bilinear rule "
+        "([docs/mmdetection.md](docs/mmdetection.md))."
+    )
     rows = [row for entry in packaged for row in _zoo_rows(entry, measured, passed)]
     parts += ["## Packaged: drawn shapes, to try things out without a network", _table(header, rows)]
     parts.append(
@@ -91,7 +102,7 @@ def model_zoo(entries: list[Entry], packaged: list[Entry]) -> str:
     )
     parts.append(
         "Levels: *bytes* the file's hash, *load* every tensor in its place, *golden* stored outputs of "
-        "detectron2 recomputed, *coco* the metrics ([docs/verify.md](docs/verify.md))."
+        "detectron2 or mmdetection recomputed, *coco* the metrics ([docs/verify.md](docs/verify.md))."
     )
     parts += _conditions()
     return "\n\n".join(parts) + "\n"

@@ -28,7 +28,7 @@ from benchmarks.verify.outcome import aligned
 from benchmarks.verify.results import FOLDER, device_slug
 from resnest_zoo.hub.staging import staged
 from resnest_zoo.models import GeneralizedRCNN
-from resnest_zoo.registry import PUBLISHED, list_models
+from resnest_zoo.registry import MMDETECTION, PUBLISHED, list_models
 
 REFERENCE = "faster_rcnn_resnet50"
 _SIZE = (480, 640)
@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     reference = _model(REFERENCE, args.device)
     speeds = []
     for name in list_models(args.pattern):
-        if name in PUBLISHED:
+        if name in (*PUBLISHED, *MMDETECTION):
             speeds.append(measure(name, reference, args.device, args.rounds))
             print(f"{name:<32} {speeds[-1].ratio:6.2f} x  {speeds[-1].seconds:.2f} s", flush=True)
     rows = [[s.name, f"{s.ratio:.2f}", f"{s.seconds:.2f}", str(s.detections)] for s in speeds]

@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 
-from resnest_zoo.errors import RegistryError, UnknownModelError, shown
+from resnest_zoo import hub
+from resnest_zoo.errors import DownloadError, RegistryError, UnknownModelError, shown
 from resnest_zoo.hub import Artifact
 from resnest_zoo.zoo.entry import TASKS, Entry, Reported, Task, suggest
 from resnest_zoo.zoo.mmdetection import mmdetection_entries
@@ -33,6 +34,7 @@ __all__ = [
     "Entry",
     "Reported",
     "Task",
+    "fetch_weights",
     "info",
     "list_models",
     "load_zoo",
@@ -96,6 +98,38 @@ def info(name: str | Path) -> Entry:
     raise UnknownModelError(
         f"No model is called {shown(name)}.{suggest(last, _NAMES, _NAMES)} `resnest-zoo list` shows all."
     )
+
+
+def fetch_weights(entry: Entry, *, progress: bool | None = None) -> Path:
+    """The verified file of an entry's weights, downloaded on first use.
+
+    Args:
+        entry: of the zoo.
+        progress: show a progress bar; None shows one if stderr is a terminal.
+
+    Raises:
+        DownloadError: no source delivered the right bytes; see `hub.fetch`. The message names another
+            training of the same architecture, where one lies on another host.
+    """
+    try:
+        return hub.fetch(entry.artifact, progress=progress)
+    except DownloadError as error:
+        siblings = [f"{other.name} (on {other.artifact.host})" for other in _siblings(entry)]
+        if not siblings:
+            raise
+        hint = f"\n  Another training of this architecture lies elsewhere: {' or '.join(siblings)}"
+        raise type(error)(f"{error}{hint}") from error
+
+
+def _siblings(entry: Entry) -> list[Entry]:
+    """Detectors of the same method and backbone whose weights lie on another host."""
+    return [
+        other
+        for other in _ENTRIES.values()
+        if entry.method
+        and (other.method, other.backbone, other.task) == (entry.method, entry.backbone, entry.task)
+        and other.artifact.host not in (None, entry.artifact.host)
+    ]
 
 
 def register(entry: Entry, *, replace: bool = False) -> None:

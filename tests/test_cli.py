@@ -16,7 +16,7 @@ import pytest
 import resnest_zoo
 from resnest_zoo.cli import main
 from resnest_zoo.hub import cache_dir
-from resnest_zoo.registry import PUBLISHED, SHIPPED, Artifact, Entry, Reported, info, register
+from resnest_zoo.registry import MMDETECTION, PUBLISHED, SHIPPED, Artifact, Entry, Reported, info, register
 from tests.servers import FileServer, Reply
 
 ROOT = Path(__file__).parents[1]
@@ -41,13 +41,13 @@ def one_error(capsys: Capture) -> str:
 # --- list ----------------------------------------------------------------------------------------------
 
 
-def test_list_shows_the_21_with_their_numbers(capsys: Capture) -> None:
+def test_list_shows_the_21_and_the_eight_with_their_numbers(capsys: Capture) -> None:
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     header = "name method backbone box AP mask AP PQ params known SHA-256"
     assert " ".join(lines[0].split()) == header
-    assert [line.split()[0] for line in lines[1:24]] == [*PUBLISHED, *SHIPPED]
-    assert lines[24:] == ["", "AP and PQ as reported on COCO val2017, in percent."]
+    assert [line.split()[0] for line in lines[1:32]] == [*PUBLISHED, *MMDETECTION, *SHIPPED]
+    assert lines[32:] == ["", "AP and PQ as reported on COCO val2017, in percent."]
     (row,) = [line for line in lines if line.startswith("faster_rcnn_resnest50 ")]
     assert row.split() == [
         "faster_rcnn_resnest50",
@@ -61,12 +61,14 @@ def test_list_shows_the_21_with_their_numbers(capsys: Capture) -> None:
     ]
     (row,) = [line for line in lines if line.startswith("faster_rcnn_resnest50_dcn ")]
     assert row.endswith("  none")
+    (row,) = [line for line in lines if line.startswith("mask_rcnn_resnest50_mmdet ")]
+    assert row.split()[4:] == ["42.6", "38.1", "48", "M", "8a2c3d47…"]
 
 
 def test_list_takes_a_pattern_and_a_task(capsys: Capture) -> None:
     assert main(["list", "mask_rcnn_*"]) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:] if "resne" in line]
-    assert names == [name for name in (*PUBLISHED, *SHIPPED) if name.startswith("mask_rcnn_")]
+    assert names == [name for name in (*PUBLISHED, *MMDETECTION, *SHIPPED) if name.startswith("mask_rcnn_")]
     assert main(["list", "--task", "panoptic segmentation", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == [
         "panoptic_resnest200_3x",

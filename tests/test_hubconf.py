@@ -17,7 +17,7 @@ import resnest_zoo
 from benchmarks.fill import write_checkpoint
 from resnest_zoo import registry
 from resnest_zoo.config import load_config
-from resnest_zoo.registry import PUBLISHED, info
+from resnest_zoo.registry import MMDETECTION, PUBLISHED, info
 from tests.servers import FileServer
 
 ROOT = Path(__file__).parents[1]
@@ -34,16 +34,18 @@ def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_21_models_are_listed_and_nothing_else() -> None:
-    assert sorted(torch.hub.list(REPOSITORY, trust_repo=True, verbose=False)) == sorted(PUBLISHED)
+def test_the_21_models_and_the_eight_are_listed_and_nothing_else() -> None:
+    listed = torch.hub.list(REPOSITORY, trust_repo=True, verbose=False)
+    assert sorted(listed) == sorted((*PUBLISHED, *MMDETECTION))
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [*PUBLISHED, *MMDETECTION])
 def test_help_states_results_and_the_preprocessing_of_the_config(name: str) -> None:
     text = torch.hub.help(REPOSITORY, name, trust_repo=True)
     entry = info(name)
     assert text.startswith(f"{entry.method} with {entry.backbone}, trained on COCO: {entry.task}.")
-    assert f"box AP {entry.reported[0].box:.2f}" in text
+    assert f"box AP {entry.reported[0].cells[1]}" in text
+    assert f"({entry.source}):" in text
     assert f'"{name}"' in text
     assert entry.config is not None
     config = load_config(entry.config)

@@ -25,7 +25,7 @@ from resnest_zoo.registry import Reported
 
 THRESHOLDS = {"MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.05, "TEST.DETECTIONS_PER_IMAGE": 100}
 
-# Percent. Claims have two decimals; the same weights, pictures and rules on another machine and another
+# Percent, for claims of two decimals; the same weights, pictures and rules on another machine and another
 # version of PyTorch leave rounding, which moves AP by some hundredths.
 TOLERANCE = 0.05
 
@@ -159,7 +159,7 @@ def compare(
         elif row.tta is None:
             comparisons += _either(row, measured, data, pictures)
         else:
-            comparisons += _grade(_claims(row), row.tta, measured[row.tta], data, pictures)
+            comparisons += _grade(_claims(row), row.tta, measured[row.tta], data, pictures, _tolerance(row))
     statuses = [comparison.status for comparison in comparisons]
     order = (Status.FAIL, Status.PARTIAL, Status.PASS, Status.NOT_VERIFIABLE)
     status = next((status for status in order if status in statuses), Status.NOT_VERIFIABLE)
@@ -184,18 +184,28 @@ def _claims(row: Reported) -> dict[str, float]:
     return {metric: value for metric, value in claims.items() if value is not None}
 
 
+def _tolerance(row: Reported) -> float:
+    """`TOLERANCE`, and what rounding to fewer than two decimals may have moved a claim."""
+    return TOLERANCE + max(0.0, 0.5 * 10.0**-row.decimals - 0.005)
+
+
 def _unverifiable(row: Reported) -> list[Comparison]:
     """Claims on another data set than the one at hand: of COCO's test sets only the server has the truth."""
     where = f"{row.dataset} {row.split}{', TTA' if row.tta else ''}"
     note = "no public labels; --submission writes what the server takes" if "test" in row.split else ""
     return [
-        Comparison(metric, where, claim, TOLERANCE, Status.NOT_VERIFIABLE, note=note)
+        Comparison(metric, where, claim, _tolerance(row), Status.NOT_VERIFIABLE, note=note)
         for metric, claim in _claims(row).items()
     ]
 
 
 def _grade(
-    claims: Mapping[str, float], tta: bool, measured: Measured, data: DataSet, pictures: int
+    claims: Mapping[str, float],
+    tta: bool,
+    measured: Measured,
+    data: DataSet,
+    pictures: int,
+    tolerance: float,
 ) -> list[Comparison]:
     graded = []
     where = f"{data.name} {data.split}{', TTA' if tta else ''}"
@@ -214,9 +224,9 @@ def _grade(
                 note += f"; over all of them {low:.2f} to {high:.2f} ({_LEVEL:.0%})"
         elif data.deviation:
             status, note = Status.PARTIAL, data.deviation
-        elif abs(value - claim) <= TOLERANCE:
+        elif abs(value - claim) <= tolerance:
             status = Status.PASS
-        graded.append(Comparison(metric, where, claim, TOLERANCE, status, value, note))
+        graded.append(Comparison(metric, where, claim, tolerance, status, value, note))
     return graded
 
 
@@ -225,9 +235,9 @@ def _either(
 ) -> list[Comparison]:
     """A row that does not say whether boxes and masks were augmented: both are shown, one must agree."""
     claims = _claims(row)
-    plain = _grade(claims, False, measured[False], data, pictures)
+    plain = _grade(claims, False, measured[False], data, pictures, _tolerance(row))
     augmented = {metric: claim for metric, claim in claims.items() if metric != "PQ"}
-    with_tta = _grade(augmented, True, measured[True], data, pictures)
+    with_tta = _grade(augmented, True, measured[True], data, pictures, _tolerance(row))
     of_plain = [c for c in plain if c.metric != "PQ"]
     for one, other in ((of_plain, with_tta), (with_tta, of_plain)):
         if all(c.status is Status.PASS for c in one) and any(c.status is Status.FAIL for c in other):

@@ -11,13 +11,13 @@ from benchmarks import golden
 from benchmarks.verify.outcome import Finding, Status
 from resnest_zoo import hub
 from resnest_zoo.errors import CheckpointError, ConfigError, DownloadError, IntegrityError
-from resnest_zoo.registry import Entry
+from resnest_zoo.registry import Entry, fetch_weights
 
 
 def check_bytes(entry: Entry) -> tuple[Finding, Path | None]:
     """Fetch the weights and hash all of them again; the path where they can be used."""
     try:
-        path = hub.fetch(entry.artifact)
+        path = fetch_weights(entry)
     except IntegrityError as error:
         return Finding(Status.FAIL, *_first_line(error)), None
     except DownloadError as error:

@@ -19,7 +19,7 @@ from resnest_zoo.config import Config, load_config
 from resnest_zoo.errors import CheckpointError, ConfigError, IntegrityError, UnknownModelError, shown
 from resnest_zoo.inference.predictor import PicturePredictor, check_score_threshold
 from resnest_zoo.models import GeneralizedRCNN, build_model
-from resnest_zoo.registry import Entry, info, list_models
+from resnest_zoo.registry import Entry, fetch_weights, info, list_models
 
 _BY_ARGUMENT = {"MODEL.WEIGHTS": "weights", "MODEL.DEVICE": "device"}  # keys that no model is built from
 _UNNAMED = Categories((), ())
@@ -37,7 +37,7 @@ def fetch(name: str, *, progress: bool | None = None) -> Path:
         UnknownModelError: no such entry.
         DownloadError: no source delivered the right bytes; see `resnest_zoo.hub.fetch`.
     """
-    return hub.fetch(info(name).artifact, progress=progress)
+    return fetch_weights(info(name), progress=progress)
 
 
 def get(
@@ -222,7 +222,7 @@ def _open_checkpoint(
             f"{origin.source}: a config file has no checkpoint; pass weights= (--weights), or "
             "pretrained=False (train: --from-scratch) for random ones"
         )
-    return _find_twin(origin.entry) or Checkpoint.open(hub.fetch(origin.entry.artifact, progress=progress))
+    return _find_twin(origin.entry) or Checkpoint.open(fetch_weights(origin.entry, progress=progress))
 
 
 def _device(device: torch.device | str | None) -> torch.device:
@@ -263,7 +263,7 @@ def convert(name: str, output: str | Path | None = None, *, progress: bool | Non
             f"{entry.name} is an ImageNet backbone, not a detector that could be converted"
         )
     target = Path(os.path.expanduser(output)) if output else _twin_path(entry)
-    original = hub.fetch(entry.artifact, progress=progress)
+    original = fetch_weights(entry, progress=progress)
     _check_target(target, original, in_cache=output is None)
     metadata = {
         "format": "pt",

@@ -46,8 +46,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
     # As the line below the table says; other results are for `info`.
     rows = (row for row in entry.reported if (row.dataset, row.split) == ("COCO", "val2017") and not row.tta)
     reported = next(rows, None)
-    numbers = (reported.box, reported.mask, reported.pq) if reported else (None, None, None)
-    percents = ("" if number is None else f"{number:.2f}" for number in numbers)
+    percents = reported.cells[1:] if reported else ("", "", "")
     millions = f"{entry.parameters / 1e6:.0f} M" if entry.parameters else ""
     return (
         entry.name,

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from resnest_zoo import hub
 from resnest_zoo.cli.common import report, show_warnings
 from resnest_zoo.errors import ConfigError, IntegrityError, RegistryError, UnknownModelError, ZooError, shown
-from resnest_zoo.registry import Entry, info, list_models
+from resnest_zoo.registry import Entry, fetch_weights, info, list_models
 
 Row = dict[str, Any]
 _T = TypeVar("_T")
@@ -197,7 +197,7 @@ def _finish(args: argparse.Namespace, rows: list[Row]) -> int:
 
 def _download(args: argparse.Namespace) -> int:
     def work(entry: Entry) -> Row:
-        return {"path": str(hub.fetch(entry.artifact, progress=None))}
+        return {"path": str(fetch_weights(entry))}
 
     return _run_each(args, _entries(args), work, args.jobs)
 

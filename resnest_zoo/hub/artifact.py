@@ -86,6 +86,13 @@ class Artifact:
         return cls(f"{sha256(url.encode()).hexdigest()[:12]}-{name}", (url,))
 
     @property
+    def host(self) -> str | None:
+        """The host of its first address; None without any."""
+        from urllib.parse import urlsplit
+
+        return urlsplit(self.urls[0]).hostname if self.urls else None
+
+    @property
     def expected_sha256(self) -> str | None:
         """The digits a SHA-256 of the file must begin with: all 64, some, or None when nothing is known."""
         return self.sha256 or self.sha256_prefix

@@ -82,7 +82,9 @@ def find_copies(artifact: Artifact) -> list[Path]:
         "torch.hub"
     )  # where torch.hub.set_dir said, if anybody did: torch is loaded then
     folder = Path(torch_hub.get_dir() if torch_hub else torch_home / "hub")
-    candidates = [folder / "checkpoints" / artifact.filename]
+    # torch.hub keeps a name as it stands in the address, where "+" may be "%2B".
+    names = [artifact.filename, *(urlsplit(url).path.rpartition("/")[2] for url in artifact.urls)]
+    candidates = [folder / "checkpoints" / name for name in names]
     roots = [os.environ.get("FVCORE_CACHE"), "~/.torch/fvcore_cache", "~/.torch/iopath_cache"]
     for root in filter(None, roots):
         for url in artifact.urls:

@@ -22,7 +22,7 @@ from resnest_zoo import hub
 from resnest_zoo.errors import DownloadError, IntegrityError, RegistryError, shown
 from resnest_zoo.hub import Content, read_content
 from resnest_zoo.hub.staging import staged
-from resnest_zoo.registry import Entry
+from resnest_zoo.registry import Entry, fetch_weights
 
 _MANIFEST = "manifest.json"
 
@@ -66,7 +66,7 @@ def fill_folder(
     for entry in entries:
         if entry.artifact.filename.lower() == _MANIFEST:
             raise RegistryError(f"{entry.name}: its file cannot be mirrored under the name of the manifest")
-        source = hub.fetch(entry.artifact, progress=progress)
+        source = fetch_weights(entry, progress=progress)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with hub.locked(folder / "mirror"):

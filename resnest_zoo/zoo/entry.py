@@ -26,6 +26,7 @@ class Reported:
         box: box AP, averaged over IoU 0.50:0.95, in percent.
         mask: mask AP, likewise.
         pq: panoptic quality in percent.
+        decimals: with how many the numbers were published.
 
     Raises:
         RegistryError: no number, or one outside 0 to 100.
@@ -37,6 +38,7 @@ class Reported:
     box: float | None = None
     mask: float | None = None
     pq: float | None = None
+    decimals: int = 2
 
     def __post_init__(self) -> None:
         numbers = [number for number in (self.box, self.mask, self.pq) if number is not None]
@@ -46,7 +48,8 @@ class Reported:
     def __str__(self) -> str:
         """Such as "COCO val2017: box AP 42.33, mask AP 38.14"."""
         metrics = {"box AP": self.box, "mask AP": self.mask, "PQ": self.pq}
-        numbers = ", ".join(f"{name} {value:.2f}" for name, value in metrics.items() if value is not None)
+        shown = {name: self.show(value) for name, value in metrics.items()}
+        numbers = ", ".join(f"{name} {value}" for name, value in shown.items() if value)
         tta = {True: ", with test-time augmentation", False: "", None: ", test-time augmentation not stated"}
         return f"{self.dataset} {self.split}: {numbers}{tta[self.tta]}"
 
@@ -54,8 +57,11 @@ class Reported:
     def cells(self) -> tuple[str, str, str, str]:
         """The row as tables show it: split and augmentation, box AP, mask AP, PQ; empty if not reported."""
         tta = {True: ", TTA", False: "", None: ", TTA not stated"}[self.tta]
-        box, mask, pq = ("" if value is None else f"{value:.2f}" for value in (self.box, self.mask, self.pq))
-        return f"{self.split}{tta}", box, mask, pq
+        return f"{self.split}{tta}", self.show(self.box), self.show(self.mask), self.show(self.pq)
+
+    def show(self, value: float | None) -> str:
+        """One of the numbers with its decimals; nothing for None."""
+        return "" if value is None else f"{value:.{self.decimals}f}"
 
 
 @dataclass(frozen=True)

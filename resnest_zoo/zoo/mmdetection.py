@@ -113,7 +113,7 @@ def _detector(method: _Method, model: _Model) -> Entry:
         backbone=f"ResNeSt-{model.depth}",
         parameters=model.parameters,
         categories=COCO,
-        reported=(Reported("COCO", "val2017", False, model.box, model.mask),),
+        reported=(Reported("COCO", "val2017", False, model.box, model.mask, decimals=1),),
         log_url=f"{folder}/{stem.replace('+', '%2B')}-{model.date}.log.json",
         licence=_LICENCE,
         source=_PAGE,

@@ -158,6 +158,7 @@ _RESULT_KEYS: _Readers = {
     "box": _percent,
     "mask": _percent,
     "pq": _percent,
+    "decimals": _count,
 }
 
 _ENTRY_KEYS: _Readers = {

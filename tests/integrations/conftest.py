@@ -1,4 +1,4 @@
-"""All 21 published names with tiny files behind them."""
+"""All published names, the 21 and the eight, with tiny files behind them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnest_zoo.registry import PUBLISHED, Entry, info, register
+from resnest_zoo.registry import MMDETECTION, PUBLISHED, Entry, info, register
+
+ALL = (*PUBLISHED, *MMDETECTION)
 
 
 def _kind(name: str) -> str:
@@ -21,9 +23,9 @@ def _kind(name: str) -> str:
 def stand_ins(
     tiny_entries: dict[str, Entry], tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A folder in the published layout: the 21 file names, each file a tiny model of its own bytes."""
+    """A folder of the published file names, each file a tiny model of its own bytes."""
     folder = tmp_path_factory.mktemp("published")
-    for number, name in enumerate(PUBLISHED):
+    for number, name in enumerate(ALL):
         tiny = tiny_entries[_kind(name)]
         content = torch.load(tiny_folder / tiny.artifact.filename, weights_only=True)
         content["iteration"] = number
@@ -33,11 +35,11 @@ def stand_ins(
 
 @pytest.fixture
 def published(tiny: Path, tiny_entries: dict[str, Entry], stand_ins: Path) -> Path:
-    """Let the 21 names mean the stand-ins; two of them have no known hash, as in the zoo.
+    """Let the names mean the stand-ins; two of them have no known hash, as in the zoo.
 
     Addresses stay those of the official host, which no test can reach.
     """
-    for name in PUBLISHED:
+    for name in ALL:
         entry = info(name)
         body = (stand_ins / entry.artifact.filename).read_bytes()
         known = hashlib.sha256(body).hexdigest() if entry.artifact.sha256_prefix else None

@@ -21,7 +21,8 @@ from resnest_zoo.errors import DownloadError, IntegrityError, RegistryError
 from resnest_zoo.hub import cache_dir
 from resnest_zoo.integrations import mirror
 from resnest_zoo.integrations.mirror import fill_folder, read_manifest
-from resnest_zoo.registry import PUBLISHED, info
+from resnest_zoo.registry import info
+from tests.integrations.conftest import ALL
 from tests.servers import FileServer, HubServer
 
 
@@ -35,7 +36,7 @@ def fill(target: Path, *names: str) -> list[bool]:
 
 
 def assert_all_names_load(published: Path) -> None:
-    for name in PUBLISHED:
+    for name in ALL:
         stored = torch.load(published / info(name).artifact.filename, weights_only=True)["model"]
         state = resnest_zoo.get(name).state_dict()
         key = "roi_heads.box_predictor.cls_score.weight"
@@ -48,8 +49,7 @@ def mirrored(published: Path, target: Path, tmp_path: Path, monkeypatch: pytest.
     """What `mirror --all` makes of local files in the published layout; the cache is empty afterwards."""
     monkeypatch.setenv("RESNEST_ZOO_MIRROR", str(published))
     monkeypatch.setenv("RESNEST_ZOO_CACHE", str(tmp_path / "first machine"))
-    names = list(PUBLISHED)
-    assert main(["mirror", str(target), *names]) == 0
+    assert main(["mirror", str(target), *ALL]) == 0
     monkeypatch.setenv("RESNEST_ZOO_CACHE", str(tmp_path / "second machine"))
     monkeypatch.delenv("RESNEST_ZOO_MIRROR")
     return target
@@ -68,7 +68,7 @@ def static_server(mirrored: Path) -> Iterator[str]:
         process.kill()
 
 
-def test_any_web_server_over_the_folder_serves_all_21_names(
+def test_any_web_server_over_the_folder_serves_all_names(
     static_server: str, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not cache_dir().exists()
@@ -76,7 +76,7 @@ def test_any_web_server_over_the_folder_serves_all_21_names(
     assert_all_names_load(published)
 
 
-def test_a_hub_serves_all_21_names(mirrored: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_serves_all_names(mirrored: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     with HubServer() as hub:
         for path in mirrored.glob("*.pth"):
@@ -84,7 +84,7 @@ def test_a_hub_serves_all_21_names(mirrored: Path, published: Path, monkeypatch:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("RESNEST_ZOO_MIRROR", "hf://org/repo")
         assert_all_names_load(published)
-        assert len({path for path in hub.paths if "/resolve/" in path}) >= 21
+        assert len({path for path in hub.paths if "/resolve/" in path}) >= len(ALL)
 
 
 def test_mirror_all_means_every_detector(
@@ -98,7 +98,7 @@ def test_mirror_all_means_every_detector(
     assert main(["mirror", str(target), "--all", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["name"] for row in rows} == set(resnest_zoo.list_models())
-    assert set(PUBLISHED) <= {row["name"] for row in rows}
+    assert set(ALL) <= {row["name"] for row in rows}
 
 
 # --- a folder ------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.verify import command
-from resnest_zoo.registry import PUBLISHED
+from resnest_zoo.registry import MMDETECTION, PUBLISHED
 from tests.verify.runs import Verify
 
 Capture = pytest.CaptureFixture[str]
@@ -77,14 +77,14 @@ def test_with_nothing_at_hand_each_model_says_what_is_missing_and_how_to_get_it(
 ) -> None:
     report = verify("--all", *_levels("bytes", "load", "coco"), "--junit", tmp_path / "report.xml")
     assert report.code == 3
-    assert [model["name"] for model in report.document["models"]] == list(PUBLISHED)
-    for name in PUBLISHED:
+    assert [model["name"] for model in report.document["models"]] == [*PUBLISHED, *MMDETECTION]
+    for name in (*PUBLISHED, *MMDETECTION):
         fetched, loaded, coco = (report.level(name, level) for level in ("bytes", "load", "coco"))
         assert fetched["status"] == coco["status"] == "weights unavailable"
         assert loaded["status"] == "not run"
         assert "offline" in fetched["summary"]
         how = "\n".join(fetched["details"])
-        assert "https://s3.us-west-1.wasabisys.com/resnest/detectron/" in how
+        assert ("download.openmmlab.com" if name in MMDETECTION else "s3.us-west-1.wasabisys.com") in how
         assert "RESNEST_ZOO_MIRROR" in how
         what = "\n".join(coco["details"])
         assert "--coco DIR" in what
@@ -93,7 +93,7 @@ def test_with_nothing_at_hand_each_model_says_what_is_missing_and_how_to_get_it(
         assert ("panoptic_annotations_trainval2017.zip" in what) == name.startswith("panoptic")
     assert all(f"\n{name}\n" in report.out for name in PUBLISHED)
     suite = ElementTree.parse(tmp_path / "report.xml").getroot()
-    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("63", "0", "63")
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("87", "0", "87")
 
 
 @pytest.mark.usefixtures("nothing")

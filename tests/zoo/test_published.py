@@ -12,7 +12,7 @@ import pytest
 
 from resnest_zoo import registry
 from resnest_zoo.config import resolve_path
-from resnest_zoo.registry import PUBLISHED, SHIPPED, Reported, info, list_models
+from resnest_zoo.registry import MMDETECTION, PUBLISHED, SHIPPED, Reported, info, list_models
 
 BACKBONES = [
     "resnest50_imagenet",
@@ -25,8 +25,8 @@ BACKBONES = [
 
 def test_there_are_21_detectors_and_five_backbones() -> None:
     assert len(PUBLISHED) == 21
-    assert tuple(list_models()) == (*PUBLISHED, *SHIPPED)
-    assert list_models(backbones=True) == [*PUBLISHED, *BACKBONES, *SHIPPED]
+    assert tuple(list_models()) == (*PUBLISHED, *MMDETECTION, *SHIPPED)
+    assert list_models(backbones=True) == [*PUBLISHED, *BACKBONES, *MMDETECTION, *SHIPPED]
     assert list_models(task="backbone") == BACKBONES
 
 
@@ -113,7 +113,7 @@ def test_the_weights_that_configs_start_from_are_entries(weights: str, name: str
 
 def test_listing_imports_neither_torch_nor_the_network() -> None:
     code = (
-        "import sys; from resnest_zoo.registry import list_models; assert len(list_models()) == 23;"
+        "import sys; from resnest_zoo.registry import list_models; assert len(list_models()) == 31;"
         "print([name for name in ('torch', 'requests', 'tqdm', 'yaml') if name in sys.modules])"
     )
     root = Path(registry.__file__).parents[1]
