@@ -1,4 +1,4 @@
-"""The 21 ResNeSt and ResNet COCO detectors in plain PyTorch.
+"""The 21 ResNeSt and ResNet COCO detectors, and mmdetection's eight, in plain PyTorch.
 
     >>> import resnest_zoo
     >>> resnest_zoo.list_models("mask_*")

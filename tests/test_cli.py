@@ -75,7 +75,7 @@ def test_list_takes_a_pattern_and_a_task(capsys: Capture) -> None:
         SHIPPED[-1],
     ]
     assert main(["list", "--backbones", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == 28
+    assert len(json.loads(capsys.readouterr().out)) == 36
 
 
 def test_a_pattern_that_matches_nothing_is_an_error(capsys: Capture) -> None:
@@ -197,7 +197,7 @@ def test_download_all_means_every_detector_and_no_backbone(
     monkeypatch.setattr("resnest_zoo.hub.fetch", lambda artifact, **_: fetched.append(artifact.filename))
     assert main(["download", "--all"]) == 0
     assert fetched == [info(name).artifact.filename for name in resnest_zoo.list_models()]
-    assert len(fetched) == 27
+    assert len(fetched) == 35
 
 
 def test_download_of_an_unknown_name_downloads_nothing(mirror: FileServer, capsys: Capture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from resnest_zoo.checkpoint.layouts import find_layout, is_classifier, unwrap
+from tests.mmdetection_files import GOLDEN, stored_keys
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,17 @@ def test_what_wraps_a_model_is_taken_off_where_every_key_has_it() -> None:
 def test_classifiers_are_known_by_their_names(key: str) -> None:
     assert is_classifier(key)
     assert not is_classifier(f"roi_heads.{key}")
+
+
+MMDETECTION = {
+    **dict.fromkeys(stored_keys(), GOLDEN),
+    **dict.fromkeys(stored_keys(GOLDEN / "extra"), GOLDEN / "extra"),
+}
+
+
+@pytest.mark.parametrize("name", MMDETECTION)
+def test_every_key_of_mmdetections_models_has_its_name_here(name: str) -> None:
+    keys = stored_keys(MMDETECTION[name])[name]
+    layout = find_layout(unwrap(keys).values())
+    assert layout.name == "mmdetection's"
+    assert {key: layout.rename(key) for key in keys} == {key: ours for key, (_, ours) in keys.items()}

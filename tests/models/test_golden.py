@@ -52,6 +52,31 @@ def test_a_float32_run_agrees_within_the_stated_tolerance(name):
     assert golden.check(FOLDER / name, torch.float32).failures == []
 
 
+THEIRS = sorted([*(FOLDER / "mmdet").glob("*.npz"), *(FOLDER / "mmdet" / "extra").glob("*.npz")])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("all_threads")
+@pytest.mark.parametrize("path", THEIRS, ids=lambda path: path.stem)
+def test_a_file_of_mmdetections_gives_what_mmdetection_gave(path):
+    """From a checkpoint in its layout, through `get`."""
+    outcome = golden.check(path)
+    assert outcome.failures == []
+    assert {"features", "boxes", "scores", "classes"} <= outcome.differences.keys()
+    assert ("mask_area" in outcome.differences) == ("mask" in path.name)
+
+
+def test_a_golden_of_mmdetection_is_of_its_own_entry(tmp_path):
+    assert len(THEIRS) == 8 + 4
+    assert [golden.entry_name(path) for path in THEIRS if path.parent.name == "mmdet"] == [
+        f"{path.stem}_mmdet" for path in THEIRS if path.parent.name == "mmdet"
+    ]
+    assert golden.entry_name(tmp_path / "mask_rcnn_resnest50.npz") == "mask_rcnn_resnest50"
+    assert golden.entry_name(tmp_path / "mask_rcnn_resnest50_mmdet.npz") == "mask_rcnn_resnest50_mmdet"
+    (tmp_path / "keys.json.gz").touch()
+    assert golden.entry_name(tmp_path / "mask_rcnn_resnest50.npz") == "mask_rcnn_resnest50_mmdet"
+
+
 def test_every_kind_of_model_and_result_has_a_golden():
     stems = {path.name.removesuffix(".npz") for path in FILES}
     assert len({stem.partition(".")[0] for stem in stems}) == 21
@@ -358,6 +383,17 @@ def test_an_output_that_the_model_lacks_is_a_failure(check):
 def test_a_file_with_nothing_to_check_is_a_failure():
     outcome = golden._compare(Path("x.npz"), {"size": np.array([1, 1])}, {}, "float64")
     assert outcome.failures == ["holds nothing that this level checks"]
+
+
+def test_saturated_scores_have_no_order(stored):
+    with np.load(stored) as file:
+        conditions = {key: file[key] for key in file.files}
+    conditions["scores"] = np.ones_like(conditions["scores"])
+    rows = golden._comparable(conditions)
+    order = np.arange(len(rows["boxes"]))[::-1]
+    got = rows | {key: rows[key][order] for key in ("boxes", "scores", "classes", "mask_area")}
+    got["mask_bits"] = np.concatenate((np.zeros_like(rows["mask_bits"][:4]), rows["mask_bits"][::-1]))
+    assert golden._compare(stored, conditions, got, "float64").passed
 
 
 def test_below_float64_near_ties_may_change_places(stored):

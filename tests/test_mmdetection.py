@@ -1,0 +1,118 @@
+"""From an address of mmdetection's to what is drawn into a photograph, with small models."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import resnest_zoo
+from resnest_zoo.cli import main
+from resnest_zoo.errors import DownloadError, IntegrityError
+from resnest_zoo.hub import Artifact
+from resnest_zoo.registry import MMDETECTION, info, register
+from tests import mmdetection_files
+from tests.servers import FileServer
+
+
+@pytest.fixture
+def served(own_registry: None, server: FileServer, tmp_path: Path) -> FileServer:
+    """The eight addresses on this machine, a small model behind each; digits are the files' own."""
+    assert server.folder is not None
+    states = {}
+    for number, name in enumerate(MMDETECTION):
+        entry = info(name)
+        assert entry.config is not None
+        base = entry.config.replace("_s101_", "_s50_")
+        if base not in states:
+            config = mmdetection_files.small_config(base, tmp_path)
+            like = f"{entry.name.removesuffix('_mmdet').replace('101', '50')}"
+            states[base] = config, mmdetection_files.their_names(mmdetection_files.filled(config), like)
+        config, state = states[base]
+        place = server.folder / unquote(urlsplit(entry.artifact.urls[0]).path).lstrip("/")
+        place.parent.mkdir(parents=True)
+        mmdetection_files.write(place, state, iter=number)
+        digits = hashlib.sha256(place.read_bytes()).hexdigest()[:8]
+        place = place.rename(place.with_name(f"{place.stem.rpartition('-')[0]}-{digits}.pth"))
+        path = place.relative_to(server.folder).as_posix().replace("+", "%2B")
+        artifact = Artifact(place.name, (f"{server.url}/{path}",), sha256_prefix=digits)
+        register(replace(entry, config=str(config), artifact=artifact, aliases=()), replace=True)
+    return server
+
+
+def test_the_eight_arrive_are_verified_and_draw(
+    served: FileServer, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = photos / "coffee.jpg"
+    for name in MMDETECTION:
+        artifact = info(name).artifact
+        target = tmp_path / name
+        argv = ["predict", str(photo), "--model", name, "--output", str(target), "--device", "cpu"]
+        assert main([*argv, "--score-threshold", "0.05"]) == 0
+        assert served.paths[-1] == urlsplit(artifact.urls[0]).path
+        assert "%2B" in served.paths[-1]
+        assert "+" in artifact.filename
+        assert (Path(resnest_zoo.fetch(name))).name == artifact.filename
+        (drawn,) = [file for file in target.iterdir() if file.suffix != ".json"]
+        with Image.open(drawn) as after, Image.open(photo) as before:
+            assert after.size == before.size
+            assert (np.abs(np.asarray(after, int) - np.asarray(before, int)).max(axis=2) > 60).sum() > 100
+        assert "WARNING" not in capsys.readouterr().err
+    assert len(served.paths) == len(MMDETECTION), "each is fetched once"
+
+
+def test_what_arrives_is_what_was_written(served: FileServer) -> None:
+    for name in ("mask_cascade_resnest50_mmdet", "faster_rcnn_resnest101_mmdet"):
+        config = info(name).config
+        assert config is not None
+        expected = mmdetection_files.filled(Path(config)).state_dict()
+        got = resnest_zoo.get(name).state_dict()
+        assert all(torch.equal(got[key], value) for key, value in expected.items())
+
+
+def test_other_bytes_are_refused(served: FileServer) -> None:
+    assert served.folder is not None
+    name = "mask_rcnn_resnest50_mmdet"
+    file = served.folder / unquote(urlsplit(info(name).artifact.urls[0]).path).lstrip("/")
+    body = bytearray(file.read_bytes())
+    body[-1] ^= 1
+    file.write_bytes(bytes(body))
+    with pytest.raises(IntegrityError, match=file.stem.rpartition("-")[2]):
+        resnest_zoo.get(name)
+
+
+def test_a_checkpoint_that_cannot_be_had_names_its_sibling_elsewhere(
+    own_registry: None, server: FileServer
+) -> None:
+    for name in ("faster_rcnn_resnest50", "faster_rcnn_resnest50_dcn"):
+        entry = info(name)
+        artifact = replace(entry.artifact, urls=(f"{server.url}/{entry.artifact.filename}",))
+        register(replace(entry, artifact=artifact), replace=True)
+    hint = r"lies elsewhere: faster_rcnn_resnest50_mmdet \(on download\.openmmlab\.com\)"
+    for ask in (resnest_zoo.fetch, resnest_zoo.get):
+        with pytest.raises(DownloadError, match=rf"HTTP 404(?s:.*){hint}"):
+            ask("faster_rcnn_resnest50")
+    with pytest.raises(DownloadError) as caught:
+        resnest_zoo.get("faster_rcnn_resnest50_dcn")
+    assert "elsewhere" not in str(caught.value), "no other training of it is known"
+
+
+def test_a_file_that_torch_hub_keeps_under_its_escaped_name_is_adopted(
+    served: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert served.folder is not None
+    artifact = info("faster_rcnn_resnest50_mmdet").artifact
+    path = urlsplit(artifact.urls[0]).path
+    kept = tmp_path / "torch" / "hub" / "checkpoints" / path.rpartition("/")[2]
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes((served.folder / unquote(path).lstrip("/")).read_bytes())
+    assert "%2B" in kept.name
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    assert resnest_zoo.fetch("faster_rcnn_resnest50_mmdet").read_bytes() == kept.read_bytes()
+    assert served.paths == []
