@@ -59,7 +59,7 @@ def test_the_eight_arrive_are_verified_and_draw(
         assert "%2B" in served.paths[-1]
         assert "+" in artifact.filename
         assert (Path(resnest_zoo.fetch(name))).name == artifact.filename
-        (drawn,) = [file for file in target.iterdir() if file.suffix != ".json"]
+        (drawn,) = [file for file in target.iterdir() if file.suffix in (".jpg", ".png")]
         with Image.open(drawn) as after, Image.open(photo) as before:
             assert after.size == before.size
             assert (np.abs(np.asarray(after, int) - np.asarray(before, int)).max(axis=2) > 60).sum() > 100
