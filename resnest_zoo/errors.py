@@ -11,6 +11,7 @@
     ├── ImageError               (ValueError)    an input picture cannot be used
     ├── ShapeError               (ValueError)    a tensor has the wrong shape or dtype
     ├── NonFiniteError           (ArithmeticError) a model computed NaN or infinite values
+    ├── WorkerError              (RuntimeError)  a process that reads pictures has died
     ├── TrainingError            (RuntimeError)  training cannot go on
     └── LockedError              (RuntimeError)  another process is at work in the same place
 
@@ -81,6 +82,10 @@ class ShapeError(ZooError, ValueError):
 
 class NonFiniteError(ZooError, ArithmeticError):
     """A model computed NaN or infinite values where it cannot go on with them. The message says where."""
+
+
+class WorkerError(ZooError, RuntimeError):
+    """A process that reads pictures has died. The message names it and says how."""
 
 
 class TrainingError(ZooError, RuntimeError):

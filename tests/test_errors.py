@@ -36,6 +36,7 @@ def test_every_error_is_a_zoo_error_and_stands_in_the_tree(error):
         (errors.ImageError, ValueError),
         (errors.ShapeError, ValueError),
         (errors.NonFiniteError, ArithmeticError),
+        (errors.WorkerError, RuntimeError),
     ],
 )
 def test_callers_that_do_not_know_this_package_catch_the_builtin(error, builtin):

@@ -6,7 +6,7 @@
 
 Cheap levels come first for all models, so that what is missing is known at once. Exit codes: 0 everything
 that can be verified passed, 1 something failed, 2 wrong usage, 3 nothing failed but something could not be
-checked: weights or data are missing, or only some of the pictures were used.
+checked: weights or data are missing, or only some of the pictures were used, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.backends.cudnn.allow_tf32 = False
     try:
         return _verify(args)
+    except KeyboardInterrupt:
+        kept = f": {args.output} keeps what was measured; the same command with --resume goes on"
+        print(f"interrupted{kept if 'coco' in args.level else ''}", file=sys.stderr)
+        return 130
     except (ConfigError, RegistryError) as error:  # of the settings, a zoo file, or how processes started
         print(f"python -m benchmarks.verify: error: {error}", file=sys.stderr)
         return 2
@@ -75,7 +79,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--device", default="cpu", help="such as cuda")
     add("--dtype", choices=sorted(golden.TOLERANCES), help="of golden (default float64) and coco (float32)")
     add("--batch-size", type=_positive, default=1, metavar="N", help="pictures that run together; default 1")
-    add("--workers", type=_not_negative, default=2, metavar="N", help="processes reading pictures; default 2")
+    add(
+        "--workers",
+        type=_not_negative,
+        default=2,
+        metavar="N",
+        help="processes reading pictures; by default 2, never more than processors",
+    )
     add("--limit", type=_positive, default=0, metavar="N", help="only N random pictures; gives no verdict")
     add("--output", type=Path, default=Path("verify_results"), metavar="DIR", help="keep all results there")
     add("--resume", action="store_true", help="go on where an interrupted run was")

@@ -21,10 +21,11 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from benchmarks.verify.datasets import DataSet, Picture
 from resnest_zoo.data.sizes import read_sized_picture
+from resnest_zoo.data.workers import read_ahead
 from resnest_zoo.distributed import World
 from resnest_zoo.errors import ZooError, name_file
 from resnest_zoo.evaluation.panoptic import encode_ids, match_segments, read_segment_map
@@ -135,15 +136,17 @@ class Detector:
         Args:
             batches: pictures that go through the model together.
             records: where the results go.
-            workers: processes that read pictures; 0 reads between the batches.
+            workers: processes that read pictures, no more than there are processors; 0 reads between the
+                batches.
             advance: called with the number of pictures done.
 
         Raises:
             ImageError: a picture cannot be read.
             DataError: a picture has another size than the annotations say.
+            WorkerError: the system ended a process that reads pictures.
         """
         resize = _unchanged if self.tta else self.model.preprocessing.resize
-        loader = DataLoader(_Reader(batches, resize), batch_size=None, num_workers=workers)
+        loader = read_ahead(_Reader(batches, resize).__getitem__, range(len(batches)), workers)
         truth = self._panoptic_truth()
         records.cut_unfinished()
         pending: deque[Future[list[dict[str, Any]]]] = deque()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 
@@ -23,6 +24,11 @@ def memory_problem(error: MemoryError | RuntimeError) -> str:
     if not of_torch and not isinstance(error, MemoryError):
         return ""
     return "not enough memory; try --device cpu, a smaller picture, or --set INPUT.MIN_SIZE_TEST 400"
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def show_warnings() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from resnest_zoo import hub
-from resnest_zoo.cli.common import report, show_warnings
+from resnest_zoo.cli.common import processors, report, show_warnings
 from resnest_zoo.errors import ConfigError, IntegrityError, RegistryError, UnknownModelError, ZooError, shown
 from resnest_zoo.registry import Entry, fetch_weights, info, list_models
 
@@ -326,7 +326,7 @@ def _cache_verify(args: argparse.Namespace) -> int:
             return {"checked": "full hash"}
         return {"checked": "first digits" if artifact.sha256_prefix else "nothing is known of it"}
 
-    return _run_each(args, list(files), work, args.jobs or os.cpu_count() or 1)
+    return _run_each(args, list(files), work, args.jobs or processors())
 
 
 def _cache_lock(args: argparse.Namespace) -> int:

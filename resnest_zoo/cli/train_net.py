@@ -193,7 +193,10 @@ def _read_training_sets(sets: list[SetFiles], config: Config, skip_bad: bool) ->
     for files in sets:
         parts.append(read_training_set(files.annotations, files.images, files.panoptic, config, skip_bad))
         _require_same(parts[0].categories, parts[-1].categories, sets[0].name, files.name)
-    return parts[0] if len(parts) == 1 else Dataset(parts[0].categories, chain.from_iterable(parts))
+    if len(parts) == 1:
+        return parts[0]
+    skips = all(part.left_out is not None for part in parts)
+    return Dataset(parts[0].categories, chain.from_iterable(parts), skip_unreadable=skips)
 
 
 def _require_same(first: Categories, other: Categories, first_name: str, other_name: str) -> None:

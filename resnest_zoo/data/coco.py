@@ -67,7 +67,8 @@ def read_dataset(
         panoptic: where the panoptic annotations are, for semantic targets.
         masks: whether segmentations are needed; without, they are neither kept nor checked.
         filter_empty: whether to leave out pictures without annotations, FILTER_EMPTY_ANNOTATIONS.
-        skip_bad: whether to log what is bad and go on without it, instead of raising.
+        skip_bad: whether to log what is bad and go on without it, instead of raising; later, too, when a
+            picture turns out to be unreadable.
 
     Raises:
         DataError: a file cannot be read or has another layout; no picture, or of annotations none, is left;
@@ -91,7 +92,8 @@ def read_dataset(
     pictures = _read_pictures(data["images"], Path(images_dir), segment_maps, problems)
     grouped, crowds = _group(source, data, problems)
     reader = _AnnotationReader(categories, masks, problems)
-    dataset = Dataset(categories, _records(pictures, grouped, reader, filter_empty))
+    records = _records(pictures, grouped, reader, filter_empty)
+    dataset = Dataset(categories, records, skip_unreadable=skip_bad)
     if problems:
         if not skip_bad:
             problems.refuse(str(source))

@@ -52,11 +52,16 @@ class Dataset:
     Attributes:
         categories: what the classes mean.
         sizes: (N, 2) int32, height and width of each picture.
+        left_out: problems of pictures that turned out to be unreadable, by file; None where the first such
+            picture is an error.
     """
 
-    def __init__(self, categories: Categories, records: Iterable[Record]) -> None:
+    def __init__(
+        self, categories: Categories, records: Iterable[Record], *, skip_unreadable: bool = False
+    ) -> None:
         """Take the records one at a time, so that they never stand in memory together."""
         self.categories = categories
+        self.left_out: dict[str, str] | None = {} if skip_unreadable else None
         text, ends, sizes = bytearray(), [0], []
         for record in records:
             text += json.dumps(_to_row(record), separators=(",", ":")).encode()

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
+import logging
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from resnest_zoo.config import Config
 from resnest_zoo.data.dataset import Dataset
 from resnest_zoo.data.samples import Sample, make_sample
 from resnest_zoo.data.sampling import Draw, TrainingBatches
-from resnest_zoo.errors import ConfigError, DataError
+from resnest_zoo.data.workers import read_ahead
+from resnest_zoo.errors import ConfigError, DataError, ImageError
+
+logger = logging.getLogger(__name__)
+
+_TRIES = 100  # pictures in a row that cannot be read: then it is not single pictures that are broken
 
 
-class TrainingSamples(TorchDataset[Sample]):
+class TrainingSamples:
     """The sample of each draw.
 
     What a sample's transform draws follows from the seed, the epoch and the picture: not from the worker
@@ -50,6 +51,27 @@ class TrainingSamples(TorchDataset[Sample]):
             where = f"picture {record.image_id} ({record.file}), epoch {draw.epoch}"
             raise DataError(f"{where}: {type(error).__name__}: {error}") from error
 
+    def batch(self, draws: list[Draw]) -> tuple[list[Sample], dict[str, str]]:
+        """The samples of a batch, and the problems of pictures that others stand in for, by file."""
+        problems: dict[str, str] = {}
+        return [self._readable(draw, problems) for draw in draws], problems
+
+    def _readable(self, draw: Draw, problems: dict[str, str]) -> Sample:
+        """The sample of a draw or, where the data set allows, of the next picture that can be read."""
+        for _ in range(_TRIES):
+            try:
+                return self[draw]
+            except DataError as error:
+                if not isinstance(error.__cause__, ImageError):
+                    raise
+                if self.dataset.left_out is None:
+                    raise DataError(
+                        f"{error}; replace it, or leave such pictures out by --skip-bad"
+                    ) from error
+                problems[str(self.dataset[draw.picture].file)] = str(error.__cause__)
+            draw = draw._replace(picture=(draw.picture + 1) % len(self.dataset))
+        raise DataError(f"{_TRIES} pictures in a row cannot be read, the last: {[*problems.values()][-1]}")
+
 
 def build_training_loader(
     config: Config,
@@ -59,8 +81,8 @@ def build_training_loader(
     rank: int = 0,
     world_size: int = 1,
     first_iteration: int = 0,
-) -> DataLoader[list[Sample]]:
-    """An endless loader of this process's batches.
+) -> Iterator[list[Sample]]:
+    """This process's batches, without end.
 
     Args:
         config: INPUT, DATALOADER and SOLVER.IMS_PER_BATCH.
@@ -72,10 +94,13 @@ def build_training_loader(
 
     Returns:
         Batches, each a list of samples. At most two batches a worker are kept ready. With CUDA, pictures
-        are in pinned memory.
+        that workers read are in pinned memory. Where the data set says so, another picture takes the place
+        of one that cannot be read, and a warning counts them.
 
     Raises:
         ConfigError: IMS_PER_BATCH cannot be shared evenly, or config and data set do not fit together.
+        DataError: from the iterator, a picture cannot be used.
+        WorkerError: from the iterator, the system ended a process that reads.
     """
     _check(config, dataset, world_size)
     batches = TrainingBatches(
@@ -87,44 +112,20 @@ def build_training_loader(
         grouped=config.dataloader.aspect_ratio_grouping,
         first=first_iteration,
     )
-    workers = count_workers(config)
-    loader: DataLoader[Any] = DataLoader(
-        TrainingSamples(dataset, config, seed),
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=list,
-        worker_init_fn=outlive_signals,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-        # Else the loader would draw from the global generator each time that it starts.
-        generator=torch.Generator().manual_seed(seed),
-    )
-    return loader
+    return _read(TrainingSamples(dataset, config, seed), batches, config.dataloader.num_workers)
 
 
-def count_workers(config: Config) -> int:
-    """DATALOADER.NUM_WORKERS, but no more than there are processors; what workers make is the same."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(config.dataloader.num_workers, allowed)
-
-
-def outlive_signals(_: int) -> None:
-    """Let a worker outlive the signals that end a run, but not the one from its parent.
-
-    Ctrl-C and a scheduler's SIGTERM may reach all processes of a run at once. The main one, which has
-    something to save, ends the workers, at the latest with a SIGTERM as it exits. Where the system does not
-    tell who sent a signal (macOS), SIGTERM ends a worker whoever sent it.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with_parent(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
-    os._exit(0)  # not sys.exit, which would end this thread alone
+def _read(samples: TrainingSamples, batches: TrainingBatches, workers: int) -> Iterator[list[Sample]]:
+    pin = torch.cuda.is_available()
+    known = samples.dataset.left_out
+    for batch, problems in read_ahead(samples.batch, batches, workers, seed=samples.seed, pin=pin):
+        for file, problem in problems.items():
+            if known is not None and file not in known:
+                known[file] = problem
+                logger.warning(
+                    "left out, %d so far of %d pictures: %s", len(known), len(samples.dataset), problem
+                )
+        yield batch
 
 
 def _is_panoptic(config: Config) -> bool:

@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from resnest_zoo.annotations.tables import ImageId
 from resnest_zoo.data.file_names import file_hint
-from resnest_zoo.data.loading import count_workers, outlive_signals
 from resnest_zoo.data.panoptic import PanopticFiles
 from resnest_zoo.data.sizes import check_sizes, read_sized_picture
+from resnest_zoo.data.workers import read_ahead
 from resnest_zoo.distributed import World
 from resnest_zoo.errors import DataError, ZooError, shown
 from resnest_zoo.evaluation.coco_json import DetectionTruth, load_truth
@@ -201,7 +200,8 @@ def evaluate(
         In every process the metrics in percent, the first of them the main one; None if given up.
 
     Raises:
-        ZooError: in every process, when one cannot read a picture, or finds it of another size than stated.
+        ZooError: in every process, when one cannot read a picture, finds it of another size than stated, or
+            loses a process that reads.
     """
     assert model.config is not None
     was_training = model.training
@@ -209,15 +209,10 @@ def evaluate(
     found_in = detect or _detector(model)
     records: list[dict[str, Any]] = []
     problem = None
-    loader: DataLoader[Any] = DataLoader(
-        _Reader(data.pictures[world.rank :: world.size]),
-        batch_size=None,
-        num_workers=count_workers(model.config),
-        worker_init_fn=outlive_signals,
-        generator=torch.Generator(),  # else it would draw from the global one
-    )
+    mine = data.pictures[world.rank :: world.size]
+    workers = model.config.dataloader.num_workers
     try:
-        for image_id, image in loader:
+        for image_id, image in read_ahead(_Reader(mine).__getitem__, range(len(mine)), workers):
             if isinstance(image, ZooError):
                 raise image
             records.append(_record(data, image_id, found_in(image)))

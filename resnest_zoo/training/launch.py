@@ -53,6 +53,7 @@ class Machines:
         return {
             "RANK": str(self.rank * self.processes + local_rank),
             "LOCAL_RANK": str(local_rank),
+            "LOCAL_WORLD_SIZE": str(self.processes),
             "WORLD_SIZE": str(self.size),
             "MASTER_ADDR": host,
             "MASTER_PORT": str(port),

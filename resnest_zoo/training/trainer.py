@@ -24,14 +24,12 @@ import logging
 import math
 import secrets
 import signal
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from types import FrameType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -67,6 +65,7 @@ from resnest_zoo.training.state import (
     remove_unfinished,
     save_model,
 )
+from resnest_zoo.training.stopping import Stop
 
 logger = logging.getLogger(__name__)
 
@@ -149,11 +148,11 @@ def train(
         world: the processes, which all call this together.
 
     Raises:
-        TrainingError: a loss or a weight is NaN or infinite. The checkpoints before that stay as they are.
+        TrainingError: a loss or a weight is NaN or infinite: the checkpoints before that stay as they are. Or
+            a picture cannot be used, a process that reads pictures died, or an evaluation failed: everything
+            was saved before, so that `resume` goes on there.
         CheckpointError: a checkpoint cannot be read or written.
         ConfigError: config and data do not fit together.
-        DataError: a picture cannot be used.
-        TrainingError: an evaluation failed; everything was saved before it, so that `resume` goes on there.
     """
     assert model.config is not None
     solver = model.config.solver
@@ -165,7 +164,7 @@ def train(
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     saved = progress.iteration
     with ExitStack() as stack:
-        stop = stack.enter_context(_Stop())
+        stop = stack.enter_context(Stop())
         recorder = _open_recorder(run, stack)
         batches = run.batches(progress.seed, progress.iteration)
         while True:
@@ -183,7 +182,7 @@ def train(
                 return Outcome(progress.iteration, progress.metrics, stop.signal)
 
             started = perf_counter()
-            samples = next(batches)
+            samples = _next_batch(run, batches, saved)
             data_seconds = perf_counter() - started
             factor = learning_rate_factor(solver, progress.iteration)
             set_learning_rate(optimizer, factor)
@@ -260,6 +259,29 @@ def _is_due(run: _Run, period: int) -> bool:
     return done >= run.config.solver.max_iter or (period > 0 and done % period == 0)
 
 
+def _next_batch(run: _Run, batches: Iterator[list[Sample]], saved: int) -> list[Sample]:
+    """This process's next batch; where one process gets none, all end, and what is not `saved` yet is.
+
+    Raises:
+        TrainingError: a picture cannot be used, or a process that reads pictures died.
+    """
+    samples, problem, done = [], None, run.state.progress.iteration
+    try:
+        samples = next(batches)
+    except ZooError as error:
+        problem = str(error)
+    failures = sum_over_processes(torch.tensor(int(problem is not None)))
+    if not failures:
+        return samples
+    problem = run.world.first(problem)  # else the others would wait for this process
+    if saved < done:
+        _save(run)
+    kept = (
+        f"iteration {done} is saved in {run.options.output}, --resume goes on" if done else "nothing is lost"
+    )
+    raise TrainingError(f"iteration {done}: {problem}; {kept}")
+
+
 def _losses(
     run: _Run, model: nn.Module, samples: list[Sample], iteration: int, *, seed_offset: int = 0
 ) -> dict[str, Tensor]:
@@ -293,9 +315,7 @@ def _all_names(run: _Run, samples: list[Sample]) -> list[list[str]]:
     return run.world.broadcast(run.world.gather(_names(samples)))
 
 
-def _mean_losses(
-    run: _Run, losses: dict[str, Tensor], samples: list[Sample], stop: _Stop
-) -> dict[str, float]:
+def _mean_losses(run: _Run, losses: dict[str, Tensor], samples: list[Sample], stop: Stop) -> dict[str, float]:
     """The losses and their sum, `loss`, as means over the processes; also lets these agree on stopping.
 
     Raises:
@@ -317,7 +337,7 @@ def _mean_losses(
     )
 
 
-def _save_and_measure(run: _Run, stop: _Stop, recorder: Recorder | None, saved: int) -> None:
+def _save_and_measure(run: _Run, stop: Stop, recorder: Recorder | None, saved: int) -> None:
     """Measure, and save beforehand what is not `saved` yet: a failure then costs no iteration.
 
     Raises:
@@ -337,7 +357,7 @@ def _save_and_measure(run: _Run, stop: _Stop, recorder: Recorder | None, saved: 
         ) from error
 
 
-def _measure(run: _Run, stop: _Stop, recorder: Recorder | None) -> None:
+def _measure(run: _Run, stop: Stop, recorder: Recorder | None) -> None:
     """Precise batch norm, the validation set, and the best model so far."""
     progress, shown = run.state.progress, run.state.shown
     if run.config.test.precise_bn.enabled:
@@ -397,41 +417,3 @@ def _refuse_broken(run: _Run, samples: list[Sample] | None = None) -> None:
                 f"iteration {run.state.progress.iteration}: {name} holds NaN or infinite values{of}; nothing "
                 "was saved after this. Go on from an earlier checkpoint with a lower SOLVER.BASE_LR"
             )
-
-
-class _Stop:
-    """Remembers the signal that asks the run to end.
-
-    Attributes:
-        received: by this process.
-        agreed: by all processes, so that they end after the same iteration.
-    """
-
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
-        self.agreed = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> _Stop:
-        if threading.current_thread() is threading.main_thread():  # no other may
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is signal.SIGINT and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number)
-
-    def is_received(self) -> bool:
-        """Whether this process was asked to end."""
-        return self.received is not None
-
-    @property
-    def signal(self) -> signal.Signals | None:
-        """Why the run ends early; another process may have been told so."""
-        return self.received or (signal.SIGTERM if self.agreed else None)

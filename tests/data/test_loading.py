@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
+import logging
 import pickle
-import signal
-import subprocess
-import time
 from itertools import islice
-from multiprocessing.synchronize import Event
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +13,7 @@ import torch
 from resnest_zoo.config import Config, load_config
 from resnest_zoo.data.coco import read_dataset
 from resnest_zoo.data.dataset import Dataset
-from resnest_zoo.data.loading import TrainingSamples, build_training_loader, count_workers, outlive_signals
+from resnest_zoo.data.loading import TrainingSamples, build_training_loader
 from resnest_zoo.data.samples import Sample, make_sample
 from resnest_zoo.data.sampling import Draw, TrainingBatches
 from resnest_zoo.errors import ConfigError, DataError
@@ -121,42 +118,45 @@ def test_the_same_picture_is_drawn_anew_in_each_epoch_and_with_each_seed(dataset
     assert sizes(0, 0) == sizes(0, 0)
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])  # torch waits 5 s to end it
-def test_an_error_names_the_picture(dataset, small_set, workers):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_names_the_picture_in_one_line(dataset, small_set, workers):
     config = config_of(**{"DATALOADER.NUM_WORKERS": workers, "SOLVER.IMS_PER_BATCH": 1})
     (small_set.images / "3.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"picture 3 \(.*3\.png\), epoch 0: ImageError: .*not a picture"):
+    expected = (
+        r"^picture 3 \(.*3\.png\), epoch 0: ImageError: .*not a picture.*; replace it, or .* --skip-bad$"
+    )
+    with pytest.raises(DataError, match=expected) as caught:
         first(4, config, dataset)
+    assert "\n" not in str(caught.value)
 
 
-def test_no_more_workers_than_processors(monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 3}, raising=False)
-    assert [count_workers(config_of(**{"DATALOADER.NUM_WORKERS": n})) for n in (0, 1, 4)] == [0, 1, 2]
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_that_do_not_decode_are_left_out_where_that_is_wanted_and_counted_once(
+    small_set, caplog, workers
+):
+    files = (small_set.write(), small_set.images)
+    dataset = read_dataset(*files, skip_bad=True)
+    whole = (small_set.images / "2.png").read_bytes()
+    (small_set.images / "2.png").write_bytes(whole[: len(whole) // 2])  # its size can still be read
+    (small_set.images / "3.png").write_bytes(b"no picture")
+    config = config_of(**{"DATALOADER.NUM_WORKERS": workers})
+    with caplog.at_level(logging.WARNING):
+        batches = list(islice(build_training_loader(config, dataset, 5), 8))
+    assert [len(batch) for batch in batches] == [2] * 8
+    assert {sample.image_id for batch in batches for sample in batch} == {1, 4}
+    counts = [r.getMessage().partition(":")[0] for r in caplog.records if "left out, " in r.getMessage()]
+    assert counts == ["left out, 1 so far of 4 pictures", "left out, 2 so far of 4 pictures"]
+    assert sorted(Path(file).name for file in dataset.left_out) == ["2.png", "3.png"]
+    again = list(islice(build_training_loader(config_of(), read_dataset(*files, skip_bad=True), 5), 8))
+    assert plain(again) == plain(batches), "what stands in follows from the draw alone"
 
 
-def _wait(ready: Event) -> None:
-    outlive_signals(0)
-    ready.set()
-    time.sleep(60)
-
-
-@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the system does not tell who sent a signal")
-def test_a_worker_ends_for_its_parent_alone():
-    context = multiprocessing.get_context("fork")
-    ready = context.Event()
-    worker = context.Process(target=_wait, args=(ready,), daemon=True)
-    worker.start()
-    try:
-        assert ready.wait(30)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            subprocess.run(["kill", f"-{int(number)}", str(worker.pid)], check=True)
-        worker.join(0.3)
-        assert worker.is_alive()
-        worker.terminate()  # as multiprocessing does at exit, which then waits without end
-        worker.join(30)
-        assert not worker.is_alive()
-    finally:
-        worker.kill()
+def test_when_no_picture_can_be_read_there_is_an_end(small_set):
+    dataset = read_dataset(small_set.write(), small_set.images, skip_bad=True)
+    for file in small_set.images.glob("*.png"):
+        file.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"100 pictures in a row cannot be read, the last: .*not a picture"):
+        next(build_training_loader(config_of(), dataset, 5))
 
 
 def test_whatever_goes_wrong_names_the_picture(dataset, monkeypatch):

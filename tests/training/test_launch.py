@@ -41,6 +41,7 @@ def test_ranks_count_over_all_machines() -> None:
     assert machines.environment(1) == {
         "RANK": "9",
         "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "4",
         "WORLD_SIZE": "12",
         "MASTER_ADDR": "10.0.0.1",
         "MASTER_PORT": "29500",

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from resnest_zoo.checkpoint import read_safetensors_metadata
+from resnest_zoo.data.loading import build_training_loader
 from resnest_zoo.distributed import World
 from resnest_zoo.training.launch import Machines, launch
 from resnest_zoo.training.parallel import SyncedBatchNorm2d, distribute, synchronize
 from tests.training import two_processes
-from tests.training.small_run import small_config, small_data, small_model
+from tests.training.small_run import small_config, small_data, small_model, write_pictures
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
@@ -118,3 +121,21 @@ def test_two_processes_with_half_the_batch_each_are_one(
     outcomes = [json.loads((tmp_path / name / "outcome.json").read_text()) for name in ("one", "two")]
     assert outcomes[0][0] == 3
     assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.slow
+def test_a_broken_picture_of_one_process_ends_both_with_everything_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder, output = tmp_path / "set", tmp_path / "two"
+    write_pictures(folder)
+    config = small_config(two_processes.OVERRIDES)
+    share = build_training_loader(config, small_data(folder, config), 5, rank=1, world_size=2)
+    late = list(islice(share, 2))[1][0].file
+    late.write_bytes(late.read_bytes()[:-200])
+    monkeypatch.chdir(REPOSITORY)
+    command = [sys.executable, "-m", two_processes.__name__, str(folder), str(output)]
+    assert launch(command, Machines(2)) != 0
+    assert f"iteration 1: picture {late.stem} ({late})" in capfd.readouterr().err
+    content = json.loads(read_safetensors_metadata(output / "state.safetensors")["training"])
+    assert content["progress"]["iteration"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from resnest_zoo.checkpoint import Checkpoint, read_safetensors_metadata, read_state_dict
+from resnest_zoo.data.loading import build_training_loader
 from resnest_zoo.distributed import World
 from resnest_zoo.errors import ConfigError, TrainingError, ZooError
 from resnest_zoo.training import trainer
@@ -214,8 +216,6 @@ def test_losses_that_are_not_finite_end_the_run_with_names_and_leave_checkpoints
 
 
 def third_batch(pictures: Path) -> Any:
-    from resnest_zoo.data.loading import build_training_loader
-
     config = small_config()
     return next(iter(build_training_loader(config, small_data(pictures, config), 5, first_iteration=2)))
 
@@ -274,6 +274,62 @@ def test_offsets_that_are_not_finite_end_the_run_with_names_before_the_operator(
     with pytest.raises(TrainingError, match=r"iteration 0, pictures \['\d .*res4\.0\.conv2.*: its offsets"):
         trainer.train(model, data, {}, Options(tmp_path), World())
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def late_picture(pictures: Path) -> int:
+    """The id of a picture that the first batch does not hold."""
+    config = small_config()
+    loader = build_training_loader(config, small_data(pictures, config), 5)
+    early, late = ({sample.image_id for sample in next(loader)} for _ in range(2))
+    return min(int(image_id) for image_id in late - early)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_cannot_be_read_ends_the_run_in_one_line_with_everything_saved(
+    tmp_path: Path, workers: int
+) -> None:
+    write_pictures(tmp_path / "set", 4)
+    broken = tmp_path / "set" / f"{late_picture(tmp_path / 'set')}.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    config = small_config({"SOLVER.MAX_ITER": 3, "DATALOADER.NUM_WORKERS": workers})
+    with pytest.raises(
+        TrainingError, match=r"iteration 1: picture .* cannot be read.* --resume goes"
+    ) as caught:
+        run(tmp_path / "set", tmp_path / "out", config)
+    assert str(broken) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    broken.write_bytes(whole)
+    _, outcome = run(tmp_path / "set", tmp_path / "out", config, resume=True)
+    assert outcome.iteration == 3
+    run(tmp_path / "set", tmp_path / "unbroken", config)
+    one, other = ((tmp_path / name / "state.safetensors").read_bytes() for name in ("out", "unbroken"))
+    assert one == other
+
+
+def test_a_worker_that_the_system_ends_is_named_after_everything_was_saved(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Recorder.step
+
+    def kill(self: Recorder, done: int, *values: Any) -> None:
+        if done == 2:
+            (worker,) = multiprocessing.active_children()
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
+        step(self, done, *values)
+
+    config = small_config({"SOLVER.MAX_ITER": 4, "DATALOADER.NUM_WORKERS": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "step", kill)
+        ended = r"\(pid \d+\) was ended by SIGKILL.*; iteration (2|3|4) is saved in .*, --resume goes on$"
+        with pytest.raises(TrainingError, match=ended) as caught:
+            run(pictures, tmp_path / "out", config)
+    assert "\n" not in str(caught.value)
+    run(pictures, tmp_path / "out", config, resume=True)
+    run(pictures, tmp_path / "unbroken", config)
+    one, other = ((tmp_path / name / "state.safetensors").read_bytes() for name in ("out", "unbroken"))
+    assert one == other
 
 
 def test_a_second_ctrl_c_ends_at_once(

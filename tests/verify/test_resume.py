@@ -8,17 +8,19 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks.verify import coco as coco_level
-from benchmarks.verify import grading
+from benchmarks.verify import command, grading
+from benchmarks.verify.prediction import Records, _Reader
 from resnest_zoo.models.rcnn import PanopticFPN
 from resnest_zoo.registry import Reported, info
 from tests.verify.driver import DriverSettings
 from tests.verify.mini_coco import SIZES, MiniCoco
-from tests.verify.runs import Verify, claim
+from tests.verify.runs import Verify, claim, forks
 
 ROOT = Path(__file__).parents[2]
 
@@ -154,3 +156,70 @@ def _with_annotations(coco: Path, tmp_path: Path, content: object) -> Path:
     (root / "val2017").symlink_to(coco / "val2017")
     (root / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
     return root
+
+
+@forks
+@pytest.mark.usefixtures("mirror")
+def test_ctrl_c_says_how_to_go_on(
+    arguments: list[object],
+    verify: Verify,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    append = Records.append
+
+    def interrupt(self: Records, rows: list[dict[str, Any]]) -> int:
+        done = append(self, rows)
+        os.kill(os.getpid(), signal.SIGINT)
+        return done
+
+    output = tmp_path / "results"
+    words = [*map(str, arguments), "--output", str(output), "--workers", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "append", interrupt)
+        assert command.main(words) == 130
+    lines = capsys.readouterr().err.splitlines()
+    assert (
+        lines[-1] == f"interrupted: {output} keeps what was measured; the same command with --resume goes on"
+    )
+    assert "Traceback" not in "".join(lines)
+    (folder,) = folders(tmp_path)
+    assert (folder / "pictures.0.jsonl").read_text().count("\n") == 1
+    assert verify(*arguments, "--resume").level("tiny_panoptic")["comparisons"]
+    assert folders(tmp_path) == [folder]
+
+
+def test_ctrl_c_before_anything_is_kept_says_only_that(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_verify", interrupt)
+    assert command.main(["mask_rcnn_resnet50", "--level", "golden"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@forks
+@pytest.mark.usefixtures("mirror")
+def test_a_worker_that_the_system_ends_is_named_and_what_was_done_is_kept(
+    arguments: list[object], verify: Verify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = _Reader.__getitem__
+
+    def die(self: _Reader, index: int) -> Any:
+        if index == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Reader, "__getitem__", die)
+        report = verify(*arguments, "--workers", "1")
+    assert report.code == 1
+    level = report.level("tiny_panoptic")
+    assert level["summary"].startswith("a process that reads pictures (pid ")
+    assert "was ended by SIGKILL" in level["summary"]
+    assert level["details"] == []
+    assert verify(*arguments, "--resume").level("tiny_panoptic")["comparisons"]
+    assert len(folders(tmp_path)) == 1
