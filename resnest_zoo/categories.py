@@ -45,6 +45,13 @@ class Categories:
             if len(names) != len(ids):
                 raise ConfigError(f"categories: {len(names)} {kind} names but {len(ids)} {kind} ids")
 
+    @property
+    def thing_labels(self) -> tuple[str, ...]:
+        """The names of things, with the id where two have one name: each label stands for one class."""
+        times = Counter(self.things)
+        pairs = zip(self.things, self.thing_ids, strict=True)
+        return tuple(name if times[name] == 1 else f"{name} (id {number})" for name, number in pairs)
+
     @classmethod
     def numbered(cls, num_classes: int) -> Categories:
         """Placeholder names `class_0` ... for a model whose classes nobody has named; ids count from 1."""

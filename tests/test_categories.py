@@ -6,6 +6,14 @@ from resnest_zoo.categories import COCO, COCO_PANOPTIC, Categories
 from resnest_zoo.errors import ConfigError
 
 
+def test_labels_tell_classes_of_one_name_apart():
+    assert Categories(("circle", "ball", "circle"), (1, 2, 4)).thing_labels == (
+        "circle (id 1)",
+        "ball",
+        "circle (id 4)",
+    )
+
+
 def test_coco_has_80_things_with_sparse_ids():
     assert len(COCO.things) == len(set(COCO.things)) == 80
     assert (COCO.things[0], COCO.thing_ids[0]) == ("person", 1)

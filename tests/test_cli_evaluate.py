@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import resnest_zoo
 from resnest_zoo.cli import main
+from resnest_zoo.cli.common import require_figures
 from resnest_zoo.data import shapes
 from resnest_zoo.data.pictures import read_picture
+from resnest_zoo.errors import DataError
 from resnest_zoo.evaluation.detection import evaluate_detections
 from resnest_zoo.evaluation.results import detection_rows
 
@@ -72,3 +78,58 @@ def test_what_is_missing_is_told(drawn: Path, capsys: pytest.CaptureFixture[str]
     words[words.index("--images") + 1] = str(drawn)
     assert main(words) == 1
     assert f"{COUNT} of {COUNT} pictures are missing" in capsys.readouterr().err
+
+
+def changed(folder: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> list[str]:
+    """The arguments with annotations that were changed."""
+    content = json.loads((folder / "annotations" / "instances_new.json").read_text())
+    change(content)
+    (tmp_path / "changed.json").write_text(json.dumps(content))
+    words = arguments(folder, MASK)
+    words[words.index("--json") + 1] = str(tmp_path / "changed.json")
+    return words
+
+
+def test_two_classes_of_one_name_have_a_row_each(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = resnest_zoo.get(MASK)
+    names = ("circle", *model.categories.things[1:-1], "circle")
+    same = replace(model.categories, things=names)
+    model.categories = same
+
+    def rename(content: dict[str, Any]) -> None:
+        for row in content["categories"]:
+            row["name"] = dict(zip(same.thing_ids, names, strict=True))[row["id"]]
+
+    words = changed(drawn, tmp_path, rename)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("resnest_zoo.api.get", lambda *_, **__: model)
+        assert main(words) == 0
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "bbox/AP-" in line]
+    assert len(rows) == len(set(names)) + 1
+
+
+@pytest.mark.parametrize("crowds", ["all", "half"])
+def test_crowds_are_counted_and_nothing_else_is_a_failure(
+    drawn: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    crowds: str,
+) -> None:
+    def mark(content: dict[str, Any]) -> None:
+        rows = content["annotations"]
+        for row in rows if crowds == "all" else rows[::2]:
+            row["iscrowd"] = 1
+
+    code = main(changed(drawn, tmp_path, mark))
+    assert code == (1 if crowds == "all" else 0)
+    assert "annotations are crowds (iscrowd 1)" in caplog.text
+    assert ("there is nothing to measure" in capsys.readouterr().err) == (crowds == "all")
+
+
+def test_figures_of_none_for_every_class_are_a_failure() -> None:
+    require_figures({"a": {"bbox/AP": None, "bbox/AP-ball": None, "bbox/AP-cone": 0.0}, "b": None})
+    with pytest.raises(DataError, match=r"^b: no class has an object that counts"):
+        require_figures({"a": {"bbox/AP-ball": 1.0}, "b": {"panoptic_seg/PQ": 1.0, "bbox/AP-ball": None}})

@@ -14,15 +14,15 @@ The shapes that the packaged models were trained on are drawn where they are nee
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from resnest_zoo.annotations.tables import picture_size, read_tables, whole_number
 from resnest_zoo.data import shapes
-from resnest_zoo.errors import ZooError, shown, some
+from resnest_zoo.errors import DataError, ZooError, shown, some
 from resnest_zoo.hub import locked
 from resnest_zoo.structures import SizeHW
 
@@ -188,27 +188,21 @@ def _refuse_missing(needed: list[tuple[Path, str]]) -> None:
 def _read_json(path: Path, *lists: str) -> dict[str, Any]:
     """A file in COCO's format, which has `images` and these lists."""
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataMissingError(f"{path}: cannot be read as JSON: {error}") from error
-    absent = [
-        name
-        for name in ("images", *lists)
-        if not isinstance(content, dict) or not isinstance(content.get(name), list)
-    ]
-    if absent:
-        raise DataMissingError(f"{path}: expected COCO's annotation format, with a list `{absent[0]}`")
-    return content
+        return read_tables(path, "images", *lists)
+    except DataError as error:
+        raise DataMissingError(str(error)) from error
 
 
 def _pictures(content: dict[str, Any], source: Path, folder: Path) -> tuple[Picture, ...]:
-    try:
-        pictures = [
-            Picture(row["id"], folder / row["file_name"], (row["height"], row["width"]))
-            for row in content["images"]
-        ]
-    except (KeyError, TypeError) as error:
-        raise DataMissingError(f"{source}: a row of `images` lacks {error}") from error
+    pictures = []
+    for row in content["images"]:
+        number, name, size = whole_number(row.get("id")), row.get("file_name"), picture_size(row)
+        if number is None or not isinstance(name, str) or not all(size):
+            raise DataMissingError(
+                f"{source}: a row of `images` lacks a whole number as `id`, a text as `file_name`, or "
+                f"`height` and `width`: {shown(row)}"
+            )
+        pictures.append(Picture(number, folder / name, size))
     if not pictures:
         raise DataMissingError(f"{source}: lists no images")
     _refuse_absent(folder, [picture.path for picture in pictures], "pictures")

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from benchmarks.verify.datasets import DataSet, Picture
+from resnest_zoo.annotations.tables import read_tables
 from resnest_zoo.data.sizes import read_sized_picture
 from resnest_zoo.data.workers import read_ahead
 from resnest_zoo.distributed import World
@@ -204,7 +205,7 @@ class Detector:
         """The panoptic annotation of each picture, by image id."""
         if self.data.panoptic is None or self.tta:
             return {}
-        content = json.loads(self.data.panoptic.read_bytes())
+        content = read_tables(self.data.panoptic, "annotations")
         return {row["image_id"]: row for row in content["annotations"]}
 
 

@@ -6,8 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
+from typing import Any
 
-from resnest_zoo.errors import shown
+from resnest_zoo.errors import DataError, shown
 
 
 def report(error: Exception | str) -> int:
@@ -44,6 +45,26 @@ def print_metrics(title: str, metrics: Mapping[str, float | None]) -> None:
     width = max(map(len, metrics))
     for name, value in metrics.items():
         print(f"  {name:<{width}}  {'none' if value is None else format(value, '6.2f'):>6}", flush=True)
+
+
+def require_figures(measured: Mapping[Any, Mapping[str, float | None] | None]) -> None:
+    """Do nothing when every set has a figure for some class.
+
+    Args:
+        measured: the metrics of each set; None where the evaluation was given up.
+
+    Raises:
+        DataError: one has none, so that nothing was measured whatever else was printed.
+    """
+    empty = [
+        str(name)
+        for name, metrics in measured.items()
+        if metrics is not None and all(value is None for key, value in metrics.items() if "/AP-" in key)
+    ]
+    if empty:
+        raise DataError(
+            f"{', '.join(empty)}: no class has an object that counts, so that nothing was measured"
+        )
 
 
 def positive(text: str) -> int:

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from resnest_zoo.cli.common import print_metrics, show_warnings
+from resnest_zoo.cli.common import print_metrics, require_figures, show_warnings
 from resnest_zoo.cli.train import default_device, panoptic_files
 
 
@@ -54,4 +54,5 @@ def _evaluate(args: argparse.Namespace) -> int:
         metrics = evaluate(model, data, world)
         if world.is_main and metrics is not None:
             print_metrics(f"{args.json}: {len(data.pictures):,} pictures", metrics)
+    require_figures({args.json: metrics})
     return 0

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnest_zoo.cli.common import positive, print_metrics, report
+from resnest_zoo.cli.common import positive, print_metrics, report, require_figures
 from resnest_zoo.cli.train import (
     add_run_options,
     exit_code,
@@ -295,10 +295,13 @@ def _evaluate_only(args: argparse.Namespace, config: Config, sets: list[SetFiles
     model = build_model(config, categories)
     load_checkpoint(model, checkpoint)
     model.to(_device(config, world))
+    measured = {}
     for name, data in _validation(sets, model, world).items():
-        _show(world, name, evaluate(model, data, world))
+        measured[name] = evaluate(model, data, world)
+        _show(world, name, measured[name])
         if config.test.aug.enabled:
             _show(world, f"{name}, augmented", evaluate(model, data, world, detect=_augmented(model)))
+    require_figures(measured)
     return 0
 
 

@@ -10,6 +10,7 @@ Source: https://cocodataset.org/#format-data and #format-results.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,10 +33,13 @@ from resnest_zoo.annotations.tables import (
 )
 from resnest_zoo.errors import DataError, shown, some
 
+logger = logging.getLogger(__name__)
+
 Array = np.ndarray[Any, Any]
 Rows = Sequence[Mapping[str, Any]]
 
 TABLES = ("images", "categories", "annotations")
+_AREA = "a finite number of pixels, 0 or more"
 _BOX = "[x, y, width, height], 4 finite numbers"
 # The area of a larger box is not finite, and its IoU no number.
 _LARGEST = 1e100
@@ -94,6 +98,19 @@ class DetectionTruth:
             crowd=self.crowd[kept],
             masks=[self.masks[index] for index in kept.tolist()],
         )
+
+    def check_objects(self) -> None:
+        """Refuse a truth on which every figure would be None.
+
+        Raises:
+            DataError: all annotations are crowds.
+        """
+        if self.crowd.all():
+            count = len(self.crowd)
+            raise DataError(
+                f"{self.source}: there is nothing to measure: {count} of {count} annotations are crowds "
+                "(iscrowd 1)"
+            )
 
     def check_masks(self) -> None:
         """Refuse what cannot be drawn as a mask.
@@ -163,8 +180,9 @@ class DetectionRows:
 def load_truth(path: str | Path) -> DetectionTruth:
     """Read an instances file such as `instances_val2017.json`.
 
-    Annotations of images that the file does not list are left out, as pycocotools does, and logged. `iscrowd`
-    may be missing and is false then. Annotation ids are not read, as no metric depends on them.
+    Annotations of images that the file does not list are left out, as pycocotools does, and logged; so are
+    the number of crowds and the classes without an object. `iscrowd` may be missing and is false then.
+    Annotation ids are not read, as no metric depends on them.
 
     Raises:
         DataError: the file is missing, no JSON, of another kind, or without annotations; it repeats an image
@@ -181,7 +199,8 @@ def make_truth(data: Row, source: str) -> DetectionTruth:
         raise DataError(f"{source}: no ground truth of detection: its list of {' and '.join(empty)} is empty")
     images = _images_by_id(data["images"], f"{source}, images")
     image_ids = tuple(sorted(images, key=lambda name: (isinstance(name, str), name)))
-    category_ids = tuple(category_names(data["categories"], source))
+    names = category_names(data["categories"], source)
+    category_ids = tuple(names)
     where = f"{source}, annotations"
     at_images = _column(data["annotations"], "image_id", where)
     places = _look_up(at_images, image_ids)
@@ -189,7 +208,7 @@ def make_truth(data: Row, source: str) -> DetectionTruth:
     report_strays(source, strays, len(places), image_ids)
     rows = [data["annotations"][index] for index in np.flatnonzero(places >= 0).tolist()]
     at_categories = _column(rows, "category_id", where)
-    return DetectionTruth(
+    truth = DetectionTruth(
         source=source,
         image_ids=image_ids,
         sizes=np.array([picture_size(images[name]) for name in image_ids]),
@@ -197,10 +216,36 @@ def make_truth(data: Row, source: str) -> DetectionTruth:
         images=places[places >= 0],
         categories=_places(at_categories, category_ids, "a category", where, source),
         boxes=_numbers(_column(rows, "bbox", where), (4,), f"bbox {_BOX}", where),
-        areas=_numbers(_column(rows, "area", where), (), "area, a finite number of pixels", where),
+        areas=_areas(rows, where),
         crowd=_flags([row.get("iscrowd", 0) for row in rows], "iscrowd, which is 0, 1, true or false", where),
         masks=[row.get("segmentation") for row in rows],
     )
+    _report_emptiness(truth, list(names.values()))
+    return truth
+
+
+def _areas(rows: list[Row], where: str) -> Array:
+    advice = ". Metrics tell sizes apart by it: pixels of the mask, or width times height of the box"
+    areas = _numbers(values := _column(rows, "area", where, advice), (), f"area, {_AREA}", where)
+    if (areas < 0).any():  # which evaluators leave out without a word
+        _refuse(values, (areas < 0).tolist(), f"area, {_AREA}", where)
+    return areas
+
+
+def _report_emptiness(truth: DetectionTruth, names: list[str]) -> None:
+    crowds = int(truth.crowd.sum())
+    if crowds:
+        logger.warning(
+            "%s: %d of %d annotations are crowds (iscrowd 1), which are neither to be found nor a mistake",
+            *(truth.source, crowds, len(truth.crowd)),
+        )
+    objects = np.bincount(truth.categories[~truth.crowd], minlength=len(names)).tolist()
+    lacking = [name for name, count in zip(names, objects, strict=True) if not count]
+    if lacking:
+        logger.warning(
+            "%s: no object that counts is of %d of %d classes, whose figures are none: %s",
+            *(truth.source, len(lacking), len(names), ", ".join(lacking)),
+        )
 
 
 def read_rows(rows: Rows | str | Path, truth: DetectionTruth, *, masks: bool) -> DetectionRows:
@@ -267,14 +312,15 @@ def _images_by_id(rows: list[Row], where: str) -> dict[ImageId, Row]:
     return found
 
 
-def _column(items: Sequence[Any], key: str, where: str) -> list[Any]:
+def _column(items: Sequence[Any], key: str, where: str, advice: str = "") -> list[Any]:
     try:
         return [item[key] for item in items]
     except (KeyError, TypeError, IndexError) as error:
         lacking = [not isinstance(item, Mapping) or key not in item for item in items]
         first = items[lacking.index(True)]
+        number = f"{sum(lacking)} of {len(items)}"
         raise DataError(
-            f"{where}: {sum(lacking)} of {len(items)} entries lack {key!r}; the first is {outline(first)}"
+            f"{where}: {number} entries lack {key!r}; the first is {outline(first)}{advice}"
         ) from error
 
 

@@ -83,9 +83,11 @@ def read_validation_set(
 
     Raises:
         DataError: a file cannot be read or has another layout, pictures are missing or not of the size that
-            the annotations state, or these lack a class of the model or, where it has masks, a mask.
+            the annotations state, or these have no object that counts, lack a class of the model or, where it
+            has masks, a mask.
     """
     truth = load_truth(annotations)
+    truth.check_objects()
     if model.roi_heads.mask_head is not None:
         truth.check_masks()
     lacking = set(model.categories.thing_ids) - set(truth.category_ids)
@@ -282,5 +284,5 @@ def _detection_metrics(
 ) -> Metrics:
     measured = evaluate_detections(data.truth, rows, kind)
     found = {f"{kind}/{name}": getattr(measured, field) for name, field in _DETECTION.items()}
-    classes = zip(model.categories.things, model.categories.thing_ids, strict=True)
+    classes = zip(model.categories.thing_labels, model.categories.thing_ids, strict=True)
     return found | {f"{kind}/AP-{name}": measured.per_category[category_id] for name, category_id in classes}

@@ -86,6 +86,19 @@ def test_annotations_of_unlisted_images_are_left_out_and_logged(
     assert "1 of 3 annotations belong to no picture of the file" in caplog.text
 
 
+def test_crowds_are_counted_and_classes_without_object_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    truth = load_truth(small_set().write(tmp_path))
+    truth.check_objects()
+    assert "1 of 2 annotations are crowds (iscrowd 1), which are neither to be found" in caplog.text
+    assert "is of 1 of 2 classes, whose figures are none: class 2" in caplog.text
+    build = small_set()
+    build.truth["annotations"][0]["iscrowd"] = True
+    with pytest.raises(DataError, match=r"nothing to measure: 2 of 2 annotations are crowds \(iscrowd 1\)"):
+        load_truth(build.write(tmp_path)).check_objects()
+
+
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -102,7 +115,11 @@ Change = Callable[[dict[str, Any]], Any]
             lambda t: t["annotations"][1].pop("bbox"),
             "1 of 2 entries lack 'bbox'; the first is an object with",
         ),
-        (lambda t: t["annotations"][0].pop("area"), "lack 'area'"),
+        (
+            lambda t: [row.pop("area") for row in t["annotations"]],
+            "2 of 2 entries lack 'area'; .* pixels of the mask, or width times height of the box",
+        ),
+        (lambda t: t["annotations"][1].update(area=-1), r"entry 1 has -1; expected area.*\(wrong: 1 of 2\)"),
         (
             lambda t: t.update(annotations=[{"image_id": 3, "segments_info": [], "file_name": "3.png"}]),
             "lack 'category_id'; the first is an object with image_id, segments_info, file_name",

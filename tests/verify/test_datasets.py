@@ -103,17 +103,17 @@ def test_segment_maps_may_lie_beside_the_annotations_or_in_them(copy: Path) -> N
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('{"images": [', "cannot be read as JSON"),
-        ("[]", "a list `images`"),
-        ('{"images": {}}', "a list `images`"),
-        ('{"images": [{"id": 1}]}', "a list `annotations`"),
+        ('{"images": [', "is not JSON"),
+        ("[]", "a list of objects under 'images'"),
+        ('{"images": {}}', "a list of objects under 'images'"),
+        ('{"images": [{"id": 1}]}', "a list of objects under 'annotations'"),
         (
             '{"images": [{"id": 1}], "annotations": [], "categories": []}',
-            "a row of `images` lacks 'file_name'",
+            "a row of `images` lacks",
         ),
-        ('{"images": [7], "annotations": [], "categories": []}', "a row of `images` lacks"),
+        ('{"images": [7], "annotations": [], "categories": []}', "a list of objects under 'images'"),
         ('{"images": [], "annotations": [], "categories": []}', "lists no images"),
-        ("\x00\xff", "cannot be read as JSON"),
+        ("\x00\xff", "is not JSON"),
     ],
 )
 def test_an_unreadable_annotation_file_is_named(text: str, complaint: str, copy: Path) -> None:
