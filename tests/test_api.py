@@ -197,8 +197,8 @@ def test_addresses_that_nobody_can_fetch_are_refused_as_such(url: str) -> None:
     ("content", "message"),
     [
         (None, "cannot be read: No such file"),
-        (b"", "the file is empty"),
-        (b"<html>gone</html>", "is a web page, not a checkpoint"),
+        (b"", "but an empty file"),
+        (b"<html>gone</html>", "but a page of HTML"),
         (b"what is this", "no checkpoint: expected safetensors"),
         (b"PK\x03\x04 and no more", "damaged or truncated"),
     ],

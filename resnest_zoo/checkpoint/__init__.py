@@ -5,7 +5,7 @@
 """
 
 from resnest_zoo.checkpoint.layouts import is_classifier
-from resnest_zoo.checkpoint.loading import load_checkpoint
+from resnest_zoo.checkpoint.loading import load_checkpoint, require_finite
 from resnest_zoo.checkpoint.opened import Checkpoint, read_safetensors_metadata, read_state_dict
 from resnest_zoo.checkpoint.writing import model_metadata, write_safetensors
 
@@ -16,5 +16,6 @@ __all__ = [
     "model_metadata",
     "read_safetensors_metadata",
     "read_state_dict",
+    "require_finite",
     "write_safetensors",
 ]

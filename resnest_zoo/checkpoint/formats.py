@@ -1,12 +1,13 @@
 """Formats of checkpoint files, told apart by their bytes, never by their names.
 
 safetensors, PyTorch's zip files, PyTorch's older stream of pickles (the published detectors, 2020), and
-Caffe2-style pickles of numpy arrays (the MSRA backbones). PyTorch files go through `weights_only=True`; numpy
-pickles through `unpickling`. There is no fallback to a plain unpickler.
+Caffe2-style pickles of numpy arrays (the MSRA backbones). All pickles go through `unpickling`, which runs
+nothing; there is no fallback to a plain unpickler.
 """
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,15 +15,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from resnest_zoo.checkpoint.unpickling import Array, NumpyUnpickler
-from resnest_zoo.errors import CheckpointError
+from resnest_zoo.checkpoint.torch_files import read_stream, read_zip
+from resnest_zoo.checkpoint.unpickling import Array, Record, StoredTensor, Unpickler
+from resnest_zoo.errors import CheckpointError, shown, some
 from resnest_zoo.recognition import HEAD, Format, describe_folder, find_format, find_stranger
 
-# What stands between the top of a file and its tensors, by those who write it so: detectron2, mmdetection.
-_WRAPPERS = ("model", "state_dict")
+logger = logging.getLogger(__name__)
+
+# Tensors that are no plain ones, by the functions of PyTorch that make them, and what to do.
+_KINDS = {
+    "_rebuild_sparse_tensor": "sparse tensor (save its to_dense())",
+    "_rebuild_sparse_csr_tensor": "sparse tensor (save its to_dense())",
+    "_rebuild_qtensor": "quantised tensor (save its dequantize())",
+    "_rebuild_meta_tensor_no_storage": "meta tensor, which has no numbers",
+    "_rebuild_nested_tensor": "nested tensor (save its parts)",
+}
+# What stands between the top of a file and its tensors, by those who write it so: detectron2, mmdetection,
+# many trainers of their own, Detectron. One may stand in another.
+_WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict", "blobs")
+_DEEPEST = 3
 
 
 @dataclass(frozen=True)
@@ -96,19 +109,17 @@ def _read_safetensors(path: Path) -> Contents:
 
 
 def _read_torch_zip(path: Path) -> Contents:
-    # mmap: tensors that are not asked for (an optimizer's) are never read.
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return _unwrapped(path, Format.TORCH_ZIP, content)
+    return _unwrapped(path, Format.TORCH_ZIP, *read_zip(path))
 
 
 def _read_torch_stream(path: Path) -> Contents:
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    return _unwrapped(path, Format.TORCH_STREAM, content)
+    return _unwrapped(path, Format.TORCH_STREAM, *read_stream(path))
 
 
 def _read_numpy_pickle(path: Path) -> Contents:
     with path.open("rb") as file:
-        return _unwrapped(path, Format.PICKLE, NumpyUnpickler(file, encoding="latin1").load())
+        reader = Unpickler(file)
+        return _unwrapped(path, Format.PICKLE, reader.load(), reader)
 
 
 _READERS: Mapping[Format, Callable[[Path], Contents]] = {
@@ -119,28 +130,38 @@ _READERS: Mapping[Format, Callable[[Path], Contents]] = {
 }
 
 
-def _unwrapped(path: Path, format: Format, content: object) -> Contents:
+def _unwrapped(path: Path, format: Format, content: object, reader: Unpickler) -> Contents:
     """The tensors of a pickle, and what is beside them."""
-    beside: Mapping[str, object] = {}
-    if isinstance(content, Mapping):
+    beside: dict[str, object] = {}
+    for _ in range(_DEEPEST):
+        if not isinstance(content, Mapping):
+            break
         wrapper = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if wrapper is not None:
-            beside = {str(key): value for key, value in content.items() if key != wrapper}
+            beside |= {str(key): value for key, value in content.items() if key != wrapper}
             content = content[wrapper]
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path}: no checkpoint: expected named tensors, got {type(content).__name__}")
+        raise CheckpointError(
+            f"{path}: no checkpoint: expected named tensors, got {_kind(content)}; save its state_dict()"
+        )
     tensors: dict[str, Callable[[], Tensor]] = {}
     for key, value in content.items():
-        value = value.tensor if isinstance(value, Array) else value
-        if isinstance(key, str) and isinstance(value, Tensor):
-            tensors[key] = partial(_itself, value)
+        readable = isinstance(value, StoredTensor) or (isinstance(value, Array) and value.plain is not None)
+        if isinstance(key, str) and readable:
+            tensors[key] = value.read
         elif not isinstance(value, str):  # a note such as __author__ is no harm
-            raise CheckpointError(f"{path}: entry {key!r} is a {type(value).__name__}, not a tensor")
+            raise CheckpointError(f"{path}: entry {shown(key)} is {_kind(value)}, not a plain tensor")
+    if reader.left_out:
+        logger.warning("%s: only tensors are read; left out: %s", path, some(reader.left_out))
     return Contents(format, _not_empty(path, tensors), beside=beside)
 
 
-def _itself(tensor: Tensor) -> Tensor:
-    return tensor
+def _kind(value: object) -> str:
+    """What an entry is, for a message."""
+    if isinstance(value, Record):
+        known = _KINDS.get(value.name.rpartition(".")[2])
+        return f"a {known}" if known else f"an object of {value.name}"
+    return "an array of no numbers" if isinstance(value, Array) else f"a {type(value).__name__}"
 
 
 def _not_empty(path: Path, tensors: Mapping[str, Callable[[], Tensor]]) -> Mapping[str, Callable[[], Tensor]]:

@@ -73,7 +73,7 @@ _CAFFE2 = Layout(
         (r"_w$", ".weight"),
         (r"_b$", ".bias"),
     ),
-    unused=(r"^conv1_b$",),
+    unused=(r"^conv1_b$", r"_momentum$"),
 )
 
 # timm's ResNeSt and ResNet-D, and the files of ResNeSt's authors: a stem of three convolutions.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from resnest_zoo.checkpoint.class_rows import Names, take_rows
 from resnest_zoo.checkpoint.opened import Checkpoint
-from resnest_zoo.errors import CheckpointError
+from resnest_zoo.errors import CheckpointError, some
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ def load_checkpoint(
         The names of the replaceable layers that were not loaded, sorted; empty when all were.
 
     Raises:
-        CheckpointError: keys are missing or unexpected or shapes differ: all listed, sorted. The model
-            is then unchanged.
+        CheckpointError: keys are missing or unexpected, shapes differ or numbers are not finite: all listed,
+            sorted. The model is then unchanged.
     """
     checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
     path = checkpoint.path
@@ -63,6 +63,7 @@ def load_checkpoint(
     problems, clashes = _differences(own, state, kept)
     if problems:
         raise CheckpointError(f"{path}: belongs to another model:\n" + "\n".join(problems), clashes)
+    require_finite(path, state)
     # What the file may lack: fresh class layers, and how many batches a norm has seen.
     absent = {key: value if key in kept else torch.zeros_like(value) for key, value in own.items()}
     loaded = {key: state[key] for key in own if key in state and key not in kept}
@@ -89,6 +90,24 @@ def _rows_by_name(
     elif rows:
         logger.info("%s: has the classes in another order; their rows are taken by name", path.name)
     return rows
+
+
+def require_finite(source: Path | str, state: Mapping[str, Tensor]) -> None:
+    """Refuse weights of NaN or infinity: a detector of such finds nothing and says nothing.
+
+    Raises:
+        CheckpointError: some are; all tensors that hold them are named, up to a sensible number.
+    """
+    floats = {key: value for key, value in state.items() if value.is_floating_point()}
+    # Sums are ten times as fast as looking at each number, and finite only if all numbers are. One that
+    # overflows decides nothing.
+    sums = torch.stack([value.sum(dtype=torch.float32) for value in floats.values()] or [torch.zeros(())])
+    suspects = (key for key, finite in zip(floats, sums.isfinite().tolist(), strict=False) if not finite)
+    if wrong := sorted(key for key in suspects if not floats[key].isfinite().all()):
+        raise CheckpointError(
+            f"{source}: {len(wrong)} tensors hold numbers that are not finite: {some(wrong)}; the training "
+            "that wrote it diverged, or the file is damaged: take an earlier checkpoint"
+        )
 
 
 def _differences(

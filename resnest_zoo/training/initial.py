@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from resnest_zoo.categories import Categories
-from resnest_zoo.checkpoint import Checkpoint, is_classifier, load_checkpoint
+from resnest_zoo.checkpoint import Checkpoint, is_classifier, load_checkpoint, require_finite
 from resnest_zoo.errors import CheckpointError
 from resnest_zoo.models import GeneralizedRCNN
 
@@ -58,7 +58,7 @@ def load_backbone(model: GeneralizedRCNN, state: Mapping[str, Tensor], source: s
         source: the file, for messages.
 
     Raises:
-        CheckpointError: tensors are missing, left over or of another shape; all are listed.
+        CheckpointError: tensors are missing, left over, of another shape or not finite; all are listed.
 
     Source: detectron2, checkpoint/c2_model_loading.py.
     """
@@ -74,6 +74,7 @@ def load_backbone(model: GeneralizedRCNN, state: Mapping[str, Tensor], source: s
     }
     if any(problems.values()):
         raise CheckpointError(f"{source}: is not the backbone of this model:" + _listed(problems))
+    require_finite(source, found)
     backbone.load_state_dict({**own, **{key: value for key, value in found.items() if key in own}})
     logger.info("%s: %d tensors of the backbone loaded", source, len(found))
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnest_zoo.checkpoint import Checkpoint, model_metadata, write_safetensors
+from resnest_zoo.checkpoint import Checkpoint, model_metadata, require_finite, write_safetensors
 from resnest_zoo.errors import CheckpointError, cut, shown
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.training.ema import EMA
@@ -93,6 +93,7 @@ class TrainingState:
             )
         _check(path, {key: value.shape for key, value in tensors.items()}, self._shapes())
         progress, scaler = _read_training(path, metadata)
+        require_finite(path, tensors)
         _warn_of_changes(path, metadata, _description(self.model))
         self.model.load_state_dict(_unprefixed("model", tensors))
         if self.ema is not None:
