@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnest_zoo.categories import Categories
+import resnest_zoo
+from resnest_zoo.categories import SHAPES, Categories
 from resnest_zoo.checkpoint import load_checkpoint, model_metadata, write_safetensors
 from resnest_zoo.checkpoint.class_rows import take_rows
 from resnest_zoo.config import load_config
@@ -112,6 +113,20 @@ def test_other_names_start_fresh_with_a_warning_unless_they_are_new_names(
     assert torch.equal(own, torch.cat([stored[2:3], fresh[key][1:3], stored[3:]]))
     stuff = "sem_seg_head.predictor.weight"
     assert torch.equal(model.state_dict()[stuff], source.state_dict()[stuff])
+
+
+@pytest.mark.parametrize("rename", [True, False])
+def test_a_packaged_model_with_its_classes_in_another_order_finds_the_same(rename: bool) -> None:
+    name, low = "mask_rcnn_resnest14_dcn_shapes", {"MODEL.ROI_HEADS.SCORE_THRESH_TEST": 1e-3}
+    turned = Categories((*SHAPES.things[1:], SHAPES.things[0]), SHAPES.thing_ids)
+    rng = torch.Generator().manual_seed(0)
+    picture = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8, generator=rng)
+    own = resnest_zoo.get(name, overrides=low)
+    other = resnest_zoo.get(name, categories=turned, rename=rename, overrides=low)
+    (expected,), (found,) = own([picture]), other([picture])
+    assert len(found.names) > 0
+    assert found.names == expected.names
+    assert torch.equal(found.boxes, expected.boxes)
 
 
 def test_placeholders_say_nothing_about_the_order() -> None:
