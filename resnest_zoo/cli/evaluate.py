@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resnest_zoo.cli.common import print_metrics, require_figures, show_warnings
-from resnest_zoo.cli.train import default_device, panoptic_files
+from resnest_zoo.cli.train import BY_NAME, default_device, panoptic_files
 
 
 def add_command(commands: Any) -> None:
@@ -34,6 +34,7 @@ def add_command(commands: Any) -> None:
         metavar=("FILE", "DIR"),
         help="panoptic annotations and their PNG files, for panoptic models",
     )
+    evaluate.add_argument("--by-name", action="store_true", help=BY_NAME)
     evaluate.add_argument("--device", help="such as cpu or cuda; by default a GPU if there is one")
     evaluate.add_argument(
         "overrides", nargs="*", metavar="KEY VALUE", help="keys of the config and values, after all options"
@@ -44,13 +45,15 @@ def add_command(commands: Any) -> None:
 def _evaluate(args: argparse.Namespace) -> int:
     from resnest_zoo.api import get
     from resnest_zoo.distributed import join
-    from resnest_zoo.training.evaluation import evaluate, read_validation_set
+    from resnest_zoo.training.evaluation import evaluate
+    from resnest_zoo.training.validation import read_validation_set
 
     show_warnings()
     with join() as world:
         device = world.device(args.device or default_device())
         model = get(args.model, weights=args.weights, device=device, overrides=args.overrides)
-        data = read_validation_set(args.json, args.images, model, panoptic_files(args.panoptic), world)
+        panoptic = panoptic_files(args.panoptic)
+        data = read_validation_set(args.json, args.images, model, panoptic, world, by_name=args.by_name)
         metrics = evaluate(model, data, world)
         if world.is_main and metrics is not None:
             print_metrics(f"{args.json}: {len(data.pictures):,} pictures", metrics)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from resnest_zoo.distributed import World
     from resnest_zoo.training.trainer import Options, Outcome, Precision
 
+BY_NAME = "take categories for classes of the model by their names, whatever their ids"
 _PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -50,6 +51,7 @@ def add_commands(commands: Any) -> None:
             metavar=("FILE", "DIR"),
             help="panoptic annotations and their PNG files, for panoptic models",
         )
+    train.add_argument("--by-name", action="store_true", help=f"of --val-json: {BY_NAME}")
     train.add_argument("--skip-bad", action="store_true", help="leave out annotations that are wrong")
     train.add_argument("--output", type=Path, default=Path("out"), metavar="DIR", help="default: out")
     train.add_argument("--iterations", type=positive, metavar="N", help="default: by the number of pictures")
@@ -128,9 +130,9 @@ def _train(args: argparse.Namespace) -> int:
 
 def _train_in(args: argparse.Namespace, world: World) -> int:
     from resnest_zoo.api import find_config, get
-    from resnest_zoo.training.evaluation import read_validation_set
     from resnest_zoo.training.schedule import propose_schedule
     from resnest_zoo.training.trainer import train
+    from resnest_zoo.training.validation import read_validation_set
 
     config = find_config(args.model, args.overrides)
     options = make_options(args, config, args.output, args.weights or args.model)
@@ -162,7 +164,8 @@ def _train_in(args: argparse.Namespace, world: World) -> int:
         _print_plan(model.config, data, args.output)
     if args.val_json is not None:
         panoptic = panoptic_files(args.val_panoptic)
-        validation["val"] = read_validation_set(args.val_json, args.val_images, model, panoptic, world)
+        files = args.val_json, args.val_images
+        validation["val"] = read_validation_set(*files, model, panoptic, world, by_name=args.by_name)
     args.output.mkdir(parents=True, exist_ok=True)
     return exit_code(train(model, data, validation, options, world))
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from resnest_zoo.cli.common import positive, print_metrics, report, require_figures
 from resnest_zoo.cli.train import (
+    BY_NAME,
     add_run_options,
     exit_code,
     make_options,
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from resnest_zoo.distributed import World
     from resnest_zoo.models import GeneralizedRCNN
     from resnest_zoo.structures import Instances
-    from resnest_zoo.training.evaluation import Metrics, ValidationSet
+    from resnest_zoo.training.evaluation import Metrics
     from resnest_zoo.training.named_sets import SetFiles
+    from resnest_zoo.training.validation import ValidationSet
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar=("FILE", "DIR"),
             help="its panoptic annotations and their PNG files, for panoptic models",
         )
+    parser.add_argument("--by-name", action="store_true", help=f"of DATASETS.TEST: {BY_NAME}")
     parser.add_argument("--skip-bad", action="store_true", help="leave out annotations that are wrong")
     add_run_options(parser)
     parser.add_argument(
@@ -122,7 +125,7 @@ def _run(args: argparse.Namespace, world: World) -> int:
     skip_bad = args.skip_bad or not args.train_json  # COCO's own file holds two boxes without height
     data = _read_training_sets(train_sets, config, skip_bad)
     model = _build(config, data.categories, world)
-    validation = _validation(test_sets, model, world)
+    validation = _validation(test_sets, model, world, args.by_name)
     output.mkdir(parents=True, exist_ok=True)
     if world.is_main:
         with staged(output / "config.yaml") as part:
@@ -270,13 +273,16 @@ def _device(config: Config, world: World) -> str:
     return world.device(device)
 
 
-def _validation(sets: list[SetFiles], model: GeneralizedRCNN, world: World) -> dict[str, ValidationSet]:
-    from resnest_zoo.training.evaluation import read_validation_set
+def _validation(
+    sets: list[SetFiles], model: GeneralizedRCNN, world: World, by_name: bool
+) -> dict[str, ValidationSet]:
+    from resnest_zoo.training.validation import read_validation_set
 
-    return {
-        files.name: read_validation_set(files.annotations, files.images, model, files.panoptic, world)
-        for files in sets
-    }
+    found = {}
+    for files in sets:
+        paths = files.annotations, files.images
+        found[files.name] = read_validation_set(*paths, model, files.panoptic, world, by_name=by_name)
+    return found
 
 
 def _evaluate_only(args: argparse.Namespace, config: Config, sets: list[SetFiles], world: World) -> int:
@@ -296,7 +302,7 @@ def _evaluate_only(args: argparse.Namespace, config: Config, sets: list[SetFiles
     load_checkpoint(model, checkpoint)
     model.to(_device(config, world))
     measured = {}
-    for name, data in _validation(sets, model, world).items():
+    for name, data in _validation(sets, model, world, args.by_name).items():
         measured[name] = evaluate(model, data, world)
         _show(world, name, measured[name])
         if config.test.aug.enabled:

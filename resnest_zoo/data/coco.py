@@ -23,6 +23,7 @@ from resnest_zoo.annotations.tables import (
     picture_size,
     read_tables,
     report_strays,
+    some,
 )
 from resnest_zoo.categories import Categories
 from resnest_zoo.data.dataset import Dataset, Record, Segmentation
@@ -81,7 +82,7 @@ def read_dataset(
     if masks:
         _require_masks(source, data["annotations"], boxes_would_do=panoptic is None)
     semantic = None if panoptic is None else read_tables(panoptic.annotations, "annotations", "categories")
-    named = _categories_of(source, data, panoptic, semantic)
+    named = categories_of(data, source, semantic, panoptic)
     categories = categories or named
     _warn_of_names(source, categories, named)
 
@@ -124,18 +125,47 @@ def read_categories(annotations: str | Path, panoptic: PanopticFiles | None = No
     source = Path(annotations)
     data = read_tables(source, "categories")
     semantic = None if panoptic is None else read_tables(panoptic.annotations, "categories")
-    return _categories_of(source, data, panoptic, semantic)
+    return categories_of(data, source, semantic, panoptic)
 
 
-def _categories_of(
-    source: Path, data: Row, panoptic: PanopticFiles | None, semantic: Row | None
+def categories_of(
+    data: Row, source: Path, semantic: Row | None = None, panoptic: PanopticFiles | None = None
 ) -> Categories:
-    """Things by rising id; of panoptic files also stuff, after class 0, which stands for things."""
+    """Things by rising id; of panoptic files also stuff, after class 0, which stands for things.
+
+    Args:
+        data: what `read_tables` read of the annotations `source`.
+        source: for messages, as `panoptic` is.
+        semantic: the same of the panoptic annotations.
+        panoptic: None without.
+
+    Raises:
+        DataError: categories lack an id or a name, repeat ids, or contradict each other.
+    """
     things = category_names(data["categories"], source)
     if panoptic is None or semantic is None:
         return Categories(tuple(things.values()), tuple(things))
-    rows = [row for row in semantic["categories"] if not row.get("isthing")]
-    stuff = category_names(rows, panoptic.annotations)
+    file, rows = panoptic.annotations, semantic["categories"]
+    names = category_names(rows, file)
+    are_things = {row["id"]: flag(row.get("isthing")) for row in rows}
+    unsaid = [f"{k} {names[k]!r}" for k, thing in are_things.items() if thing is None]
+    if unsaid:
+        raise DataError(
+            f"{file}: categories need 'isthing', which is 0, 1, true or false; not so {len(unsaid)} of "
+            f"{len(rows)}: {some(unsaid)}"
+        )
+    if not are_things.get(0, True):
+        raise DataError(
+            f"{file}: stuff {names[0]!r} has the category id 0, which stands for what is unlabelled"
+        )
+    other = [
+        f"{k} is {names[k]!r}{'' if are_things[k] else ' and no thing'} there, but {name!r} in {source}"
+        for k, name in things.items()
+        if k in names and (names[k] != name or not are_things[k])
+    ]
+    if other:
+        raise DataError(f"{file}: contradicts the annotations of instances: category {some(other)}")
+    stuff = {k: name for k, name in names.items() if not are_things[k]}
     return Categories(tuple(things.values()), tuple(things), ("things", *stuff.values()), (0, *stuff))
 
 

@@ -11,7 +11,7 @@ Source: https://cocodataset.org/#format-data and #format-results.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,21 @@ class DetectionTruth:
                 f"{self.source}: there is nothing to measure: {count} of {count} annotations are crowds "
                 "(iscrowd 1)"
             )
+
+    def of_categories(self, category_ids: Collection[int]) -> DetectionTruth:
+        """The same with only the annotations of these categories."""
+        positions = np.array([k for k, number in enumerate(self.category_ids) if number in category_ids])
+        kept, categories = _renumbered(self.categories, positions.astype(np.int64), len(self.category_ids))
+        return replace(
+            self,
+            category_ids=tuple(self.category_ids[position] for position in positions.tolist()),
+            images=self.images[kept],
+            categories=categories,
+            boxes=self.boxes[kept],
+            areas=self.areas[kept],
+            crowd=self.crowd[kept],
+            masks=[self.masks[index] for index in kept.tolist()],
+        )
 
     def check_masks(self) -> None:
         """Refuse what cannot be drawn as a mask.

@@ -25,6 +25,7 @@ from typing import TypedDict
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from resnest_zoo.annotations.tables import ImageId
 from resnest_zoo.categories import Categories
 from resnest_zoo.errors import ConfigError, ImageError, ShapeError
 from resnest_zoo.evaluation.segments import (
@@ -51,7 +52,7 @@ class CategoryMatches(TypedDict):
 class PanopticRecord(TypedDict):
     """One picture's contribution to the panoptic metrics; categories without a segment are left out."""
 
-    image_id: int
+    image_id: ImageId
     categories: list[CategoryMatches]
 
 

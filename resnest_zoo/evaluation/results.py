@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from resnest_zoo.annotations.tables import ImageId
 from resnest_zoo.categories import Categories
 from resnest_zoo.ops.rle import encode_masks
 from resnest_zoo.structures import Instances, PanopticResult
 
 
-def detection_rows(found: Instances, image_id: int | str) -> list[dict[str, Any]]:
+def detection_rows(found: Instances, image_id: ImageId) -> list[dict[str, Any]]:
     """The instances of one picture in COCO's result format.
 
     Returns:

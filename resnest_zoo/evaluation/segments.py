@@ -8,14 +8,16 @@ Legend: H and W of the picture.
 
 from __future__ import annotations
 
+import reprlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from operator import index
 from typing import Any, TypeVar
 
 import numpy as np
 
+from resnest_zoo.annotations.tables import ImageId, flag, whole_number
 from resnest_zoo.categories import Categories
 from resnest_zoo.errors import ConfigError, ImageError, ShapeError, shown
 from resnest_zoo.structures import PanopticResult
@@ -55,7 +57,7 @@ class SegmentMap:
         ImageError: an id is repeated, or beyond 1 ... 2**24 - 1.
     """
 
-    image_id: int
+    image_id: ImageId
     ids: Array
     segments: tuple[SegmentInfo, ...]
 
@@ -82,19 +84,21 @@ class SegmentMap:
     def from_coco(cls, ids: Array, annotation: Mapping[str, Any]) -> SegmentMap:
         """The map of `ids`, usually from `read_segment_map`, and its annotation in COCO's panoptic JSON.
 
-        A segment without `iscrowd` is none. Areas are counted in the map, never read.
+        A segment without `iscrowd` is no crowd. Areas are counted in the map, never read.
 
         Raises:
             ImageError: the annotation lacks `image_id` or `segments_info`, a segment lacks `id` or
-                `category_id`, one of these is no whole number, or the segment ids are wrong.
+                `category_id`, one of these is no whole number (pictures may have texts), `iscrowd` is no
+                flag, or the segment ids are wrong.
             ShapeError: `ids` is not (H, W) of integers.
         """
         try:
             segments = tuple(
-                SegmentInfo(index(info["id"]), index(info["category_id"]), bool(info.get("iscrowd", 0)))
+                SegmentInfo(_whole(info["id"]), _whole(info["category_id"]), _flag(info.get("iscrowd", 0)))
                 for info in annotation["segments_info"]
             )
-            return cls(index(annotation["image_id"]), ids, segments)
+            image_id = annotation["image_id"]
+            return cls(image_id if isinstance(image_id, str) else _whole(image_id), ids, segments)
         except (KeyError, TypeError) as error:
             raise ImageError(
                 "expected a panoptic annotation: a dictionary with image_id and segments_info, a list of "
@@ -102,14 +106,33 @@ class SegmentMap:
                 f"{type(error).__name__} {error}"
             ) from error
 
+    def of(self, category_ids: Collection[int]) -> SegmentMap:
+        """The same with segments of these categories only; where others were is void."""
+        others = [segment.id for segment in self.segments if segment.category_id not in category_ids]
+        if not others:
+            return self
+        segments = tuple(segment for segment in self.segments if segment.id not in others)
+        return replace(self, ids=np.where(np.isin(self.ids, others), 0, self.ids), segments=segments)
+
     @classmethod
-    def from_result(cls, image_id: int, result: PanopticResult, categories: Categories) -> SegmentMap:
+    def from_result(cls, image_id: ImageId, result: PanopticResult, categories: Categories) -> SegmentMap:
         """The map a model predicted."""
         segments = []
         for segment in result.segments:
             category_ids = categories.thing_ids if segment.is_thing else categories.stuff_ids
             segments.append(SegmentInfo(segment.id, category_ids[segment.class_index]))
         return cls(image_id, result.segment_map.cpu().numpy(), tuple(segments))
+
+
+def _whole(value: object) -> int:
+    return index(value) if whole_number(value) is None else whole_number(value)
+
+
+def _flag(value: object) -> bool:
+    found = flag(value)
+    if found is None:
+        raise TypeError(f"iscrowd is {reprlib.repr(value)}, not 0, 1, true or false")
+    return found
 
 
 def common_runs(first: Array, second: Array) -> tuple[Array, Array, Array]:
@@ -164,6 +187,17 @@ def segment_positions(segment_map: SegmentMap, ids: Array, known: Mapping[int, b
             "the map and its segments do not belong together"
         )
     return positions
+
+
+def check_segments(truth: SegmentMap, categories: Categories) -> None:
+    """Check an annotated map for everything that measuring on it needs.
+
+    Raises:
+        ImageError: a pixel's id is no segment's, a segment has no pixel, or a category is unknown.
+        ConfigError: a category id is a thing and stuff.
+    """
+    ids, _, _ = common_runs(truth.ids, truth.ids)
+    segment_positions(truth, ids, things_and_stuff(categories), "ground truth")
 
 
 def things_and_stuff(categories: Categories) -> dict[int, bool]:

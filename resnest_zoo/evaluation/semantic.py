@@ -18,6 +18,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from resnest_zoo.annotations.tables import ImageId
 from resnest_zoo.categories import Categories
 from resnest_zoo.errors import ConfigError, ImageError, ShapeError
 from resnest_zoo.evaluation.segments import (
@@ -39,7 +40,7 @@ class SemanticRecord(TypedDict):
     occurs; pixels without a label are left out.
     """
 
-    image_id: int
+    image_id: ImageId
     pixels: list[list[int]]
 
 
@@ -84,7 +85,7 @@ def semantic_truth(truth: SegmentMap, categories: Categories) -> Array:
     return labels
 
 
-def count_confusion(image_id: int, truth: Array, found: Array, categories: Categories) -> SemanticRecord:
+def count_confusion(image_id: ImageId, truth: Array, found: Array, categories: Categories) -> SemanticRecord:
     """Count how often each class was taken for each.
 
     Args:

@@ -7,10 +7,8 @@ so on.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,25 +16,21 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from resnest_zoo.annotations.tables import ImageId
-from resnest_zoo.data.file_names import file_hint
-from resnest_zoo.data.panoptic import PanopticFiles
-from resnest_zoo.data.sizes import check_sizes, read_sized_picture
+from resnest_zoo.data.sizes import read_sized_picture
 from resnest_zoo.data.workers import read_ahead
 from resnest_zoo.distributed import World
-from resnest_zoo.errors import DataError, ZooError, shown
-from resnest_zoo.evaluation.coco_json import DetectionTruth, load_truth
+from resnest_zoo.errors import ZooError
 from resnest_zoo.evaluation.detection import evaluate_detections
-from resnest_zoo.evaluation.panoptic import match_segments, panoptic_quality, read_segment_map
+from resnest_zoo.evaluation.panoptic import PanopticRecord, match_segments, panoptic_quality
 from resnest_zoo.evaluation.results import detection_rows
 from resnest_zoo.evaluation.segments import SegmentMap
 from resnest_zoo.evaluation.semantic import count_confusion, semantic_metrics, semantic_truth
 from resnest_zoo.models import GeneralizedRCNN
-from resnest_zoo.structures import Instances, PanopticResult, SizeHW
+from resnest_zoo.structures import Instances, PanopticResult
+from resnest_zoo.training.validation import Picture, ValidationSet
 
 Metrics = dict[str, float | None]
 Detect = Callable[[Tensor], Instances]  # of an RGB uint8 picture (3, H, W); result on the CPU, masks encoded
-
-_Picture = tuple[ImageId, Path, SizeHW | None]
 
 _DETECTION = {
     "AP": "ap",
@@ -48,101 +42,10 @@ _DETECTION = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class ValidationSet:
-    """Annotated pictures; `read_validation_set` makes it.
-
-    Attributes:
-        truth: boxes and masks.
-        pictures: id, file and, where the annotations state it, height and width of each.
-        panoptic: the panoptic annotation of each picture by its id; None where the model has no such output.
-        panoptic_folder: of their PNG files.
-    """
-
-    truth: DetectionTruth
-    pictures: tuple[_Picture, ...]
-    panoptic: dict[Any, Any] | None = None
-    panoptic_folder: Path | None = None
-
-
-def read_validation_set(
-    annotations: Path,
-    images_dir: Path,
-    model: GeneralizedRCNN,
-    panoptic: PanopticFiles | None = None,
-    world: World | None = None,
-) -> ValidationSet:
-    """Read a validation set and check, before anything is trained, that `model` can be measured on it.
-
-    Args:
-        annotations: JSON in COCO's layout of instances.
-        images_dir: folder of the pictures.
-        model: with or without masks and panoptic output.
-        panoptic: the panoptic annotations; without, only boxes and masks are measured.
-        world: processes that all call this together, and share the work.
-
-    Raises:
-        DataError: a file cannot be read or has another layout, pictures are missing or not of the size that
-            the annotations state, or these have no object that counts, lack a class of the model or, where it
-            has masks, a mask.
-    """
-    truth = load_truth(annotations)
-    truth.check_objects()
-    if model.roi_heads.mask_head is not None:
-        truth.check_masks()
-    lacking = set(model.categories.thing_ids) - set(truth.category_ids)
-    if lacking:
-        raise DataError(f"{annotations}: its categories lack ids of the model's classes: {sorted(lacking)}")
-    rows = _read_rows(annotations, "images", "file_name")
-    sizes = dict(zip(truth.image_ids, map(tuple, truth.sizes.tolist()), strict=True))
-    pictures = tuple((row["id"], images_dir / row["file_name"], _known(sizes[row["id"]])) for row in rows)
-    missing = [file for _, file, _ in pictures if not file.is_file()]
-    if missing:
-        some = ", ".join(f"{file}{file_hint(file)}" for file in missing[:10])
-        raise DataError(f"{annotations}: {len(missing)} of {len(pictures)} pictures are missing: {some}")
-    _check_sizes(pictures, annotations, world or World())
-    if panoptic is None or not model.categories.stuff:
-        return ValidationSet(truth, pictures)
-    rows = _read_rows(panoptic.annotations, "annotations", "file_name")
-    by_id = {row.get("image_id"): row for row in rows}
-    if lacking := {image_id for image_id, _, _ in pictures} - set(by_id):
-        raise DataError(f"{panoptic.annotations}: lacks the pictures {sorted(lacking)[:10]}")
-    return ValidationSet(truth, pictures, by_id, panoptic.folder)
-
-
-def _known(size: SizeHW) -> SizeHW | None:
-    return size if all(size) else None
-
-
-def _check_sizes(pictures: tuple[_Picture, ...], annotations: Path, world: World) -> None:
-    own = [(file, size) for _, file, size in pictures[world.rank :: world.size]]
-    if problem := world.first(check_sizes(own)):
-        raise DataError(f"{annotations}: {problem}")
-
-
-def _read_rows(file: Path, key: str, text: str) -> list[dict[str, Any]]:
-    """The objects that a JSON file lists under `key`, each with a text of that name.
-
-    Raises:
-        DataError: it cannot be read, or has another layout.
-    """
-    try:
-        rows = json.loads(file.read_bytes())[key]
-        wrong = next((row for row in rows if not isinstance(row[text], str)), None)
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{file}: expected objects with {text!r} under {key!r}: {error!r}") from error
-    if wrong is not None:
-        raise DataError(f"{file}: expected a text as {text!r}, got {shown(wrong)}")
-    checked: list[dict[str, Any]] = rows
-    return checked
-
-
 class _Reader(TorchDataset[tuple[ImageId, "Tensor | ZooError"]]):
     """Reads pictures; a problem is returned, since a worker would bury it in its traceback."""
 
-    def __init__(self, pictures: tuple[_Picture, ...]) -> None:
+    def __init__(self, pictures: tuple[Picture, ...]) -> None:
         self.pictures = pictures
 
     def __len__(self) -> int:
@@ -229,7 +132,14 @@ def evaluate(
     if world.first(stopped() or None):
         return None
     gathered = [record for part in world.gather(records) for record in part]
-    return world.broadcast(_metrics(model, data, gathered) if world.is_main else {})
+    metrics: Metrics = {}
+    try:
+        metrics = _metrics(model, data, gathered) if world.is_main else {}
+    except ZooError as error:
+        problem = str(error)
+    if problem := world.first(problem):
+        raise ZooError(problem)
+    return world.broadcast(metrics)
 
 
 def _detector(model: GeneralizedRCNN) -> Detect:
@@ -243,46 +153,53 @@ def _detector(model: GeneralizedRCNN) -> Detect:
 
 
 def _record(data: ValidationSet, image_id: ImageId, found: Instances) -> dict[str, Any]:
-    """What was found in one picture, small enough to be sent to another process."""
-    record: dict[str, Any] = {"detections": detection_rows(found, image_id)}
+    """What was found in one picture, with the annotations' ids, and small enough to be sent on."""
+    found = replace(found, categories=data.categories)
+    rows = [row for row in detection_rows(found, image_id) if row["category_id"] in data.scored]
+    record: dict[str, Any] = {"detections": rows}
     if data.panoptic is not None and found.panoptic is not None:
-        record |= _panoptic_record(data, found, found.panoptic, data.panoptic[image_id])
+        record |= _panoptic_record(data, image_id, found, found.panoptic)
     return record
 
 
 def _panoptic_record(
-    data: ValidationSet, found: Instances, panoptic: PanopticResult, annotation: Any
+    data: ValidationSet, image_id: ImageId, found: Instances, panoptic: PanopticResult
 ) -> dict[str, Any]:
-    assert data.panoptic_folder is not None
-    ids = read_segment_map(data.panoptic_folder / annotation["file_name"], found.image_size)
-    truth = SegmentMap.from_coco(ids, annotation)
-    mine = SegmentMap.from_result(truth.image_id, panoptic, found.categories)
-    labels = semantic_truth(truth, found.categories)
+    truth = data.read_segments(image_id, found.image_size)
+    mine = SegmentMap.from_result(image_id, panoptic, data.categories)
+    labels = semantic_truth(truth, data.categories)
     semantic = panoptic.semantic.numpy()
     return {
-        "segments": match_segments(truth, mine, found.categories),
-        "semantic": count_confusion(truth.image_id, labels, semantic, found.categories),
+        "segments": match_segments(truth, mine, data.categories),
+        "semantic": count_confusion(image_id, labels, semantic, data.categories),
     }
 
 
 def _metrics(model: GeneralizedRCNN, data: ValidationSet, records: list[dict[str, Any]]) -> Metrics:
     found: Metrics = {}
     if any("segments" in record for record in records):  # augmentation gives no panoptic map
-        quality = panoptic_quality((r["segments"] for r in records), model.categories).all
-        semantic = semantic_metrics((r["semantic"] for r in records), model.categories)
+        segments = _of_scored((r["segments"] for r in records), data.scored)
+        quality = panoptic_quality(segments, data.categories).all
+        semantic = semantic_metrics((r["semantic"] for r in records), data.categories)
         found |= {"panoptic_seg/PQ": quality.pq, "panoptic_seg/SQ": quality.sq, "panoptic_seg/RQ": quality.rq}
         found["sem_seg/mIoU"] = semantic.miou
     rows = [row for record in records for row in record["detections"]]
     if model.roi_heads.mask_head is not None:
-        found |= _detection_metrics(model, data, rows, "segm")
-    found |= _detection_metrics(model, data, rows, "bbox")
+        found |= _detection_metrics(data, rows, "segm")
+    found |= _detection_metrics(data, rows, "bbox")
     return {name: None if value is None else 100 * value for name, value in found.items()}
 
 
-def _detection_metrics(
-    model: GeneralizedRCNN, data: ValidationSet, rows: list[dict[str, Any]], kind: Any
-) -> Metrics:
+def _of_scored(records: Iterable[PanopticRecord], scored: frozenset[int]) -> Iterator[PanopticRecord]:
+    """Without classes that the annotations lack, of which every segment would be a mistake."""
+    for record in records:
+        matches = [match for match in record["categories"] if match["category_id"] in scored]
+        yield {"image_id": record["image_id"], "categories": matches}
+
+
+def _detection_metrics(data: ValidationSet, rows: list[dict[str, Any]], kind: Any) -> Metrics:
     measured = evaluate_detections(data.truth, rows, kind)
     found = {f"{kind}/{name}": getattr(measured, field) for name, field in _DETECTION.items()}
-    classes = zip(model.categories.thing_labels, model.categories.thing_ids, strict=True)
-    return found | {f"{kind}/AP-{name}": measured.per_category[category_id] for name, category_id in classes}
+    classes = zip(data.categories.thing_labels, data.categories.thing_ids, strict=True)
+    per_category = measured.per_category
+    return found | {f"{kind}/AP-{name}": per_category.get(category_id) for name, category_id in classes}

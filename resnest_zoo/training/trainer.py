@@ -45,7 +45,7 @@ from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.models.layers import SyncableBatchNorm2d
 from resnest_zoo.models.resnest import SplitAttention
 from resnest_zoo.training.ema import EMA
-from resnest_zoo.training.evaluation import Metrics, ValidationSet, evaluate_all
+from resnest_zoo.training.evaluation import Metrics, evaluate_all
 from resnest_zoo.training.optim import (
     are_finite,
     build_optimizer,
@@ -66,6 +66,7 @@ from resnest_zoo.training.state import (
     save_model,
 )
 from resnest_zoo.training.stopping import Stop
+from resnest_zoo.training.validation import ValidationSet
 
 logger = logging.getLogger(__name__)
 

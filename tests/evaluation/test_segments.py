@@ -28,7 +28,8 @@ def test_a_segment_map_is_checked_when_made() -> None:
     [
         {"segments_info": []},
         {"image_id": 4},
-        {"image_id": "4", "segments_info": []},
+        {"image_id": 4.5, "segments_info": []},
+        {"image_id": 4, "segments_info": [{"id": 1, "category_id": 1, "iscrowd": "0"}]},
         {"image_id": 4, "segments_info": None},
         {"image_id": 4, "segments_info": [{"id": 1}]},
         {"image_id": 4, "segments_info": [{"id": 1.5, "category_id": 1}]},

@@ -16,8 +16,8 @@ from resnest_zoo.data.dataset import Dataset
 from resnest_zoo.data.panoptic import PanopticFiles
 from resnest_zoo.distributed import World
 from resnest_zoo.models import GeneralizedRCNN, build_model
-from resnest_zoo.training.evaluation import ValidationSet, read_validation_set
 from resnest_zoo.training.trainer import Options, Outcome, train
+from resnest_zoo.training.validation import ValidationSet, read_validation_set
 
 SIZE = (64, 96)
 CATEGORIES = [{"id": 3, "name": "red"}, {"id": 8, "name": "green"}]

@@ -17,8 +17,8 @@ from resnest_zoo.data.coco import read_dataset
 from resnest_zoo.data.panoptic import PanopticFiles
 from resnest_zoo.distributed import World
 from resnest_zoo.models import build_model
-from resnest_zoo.training.evaluation import read_validation_set
 from resnest_zoo.training.trainer import Options, train
+from resnest_zoo.training.validation import read_validation_set
 from tests.training.small_run import MASKS, PANOPTIC, small_config
 
 SIZE = (96, 128)
