@@ -73,6 +73,29 @@ def test_panoptic_models_have_pq_too(drawn: Path, capsys: pytest.CaptureFixture[
     assert float(shown(capsys)["panoptic_seg/PQ"]) > 50
 
 
+def test_other_names_under_the_same_ids_are_shown_and_by_name_mapped(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without an error, detections of one class would be compared with annotations of another."""
+    assert main(arguments(drawn, MASK)) == 0
+    expected = shown(capsys)
+    words = arguments(drawn, MASK)
+    place = words.index("--json") + 1
+    content = json.loads(Path(words[place]).read_text())
+    ids = [row["id"] for row in content["categories"]]
+    turned = dict(zip(ids, [*ids[1:], ids[0]], strict=True))
+    for row in content["categories"]:
+        row["id"] = turned[row["id"]]
+    for row in content["annotations"]:
+        row["category_id"] = turned[row["category_id"]]
+    words[place] = str(tmp_path / "instances_new.json")
+    Path(words[place]).write_text(json.dumps(content))
+    assert main(words) == 1
+    assert "of the model\n   1  'cross'      'circle'\n" in capsys.readouterr().err
+    assert main([*words[:1], "--by-name", *words[1:]]) == 0
+    assert shown(capsys) == expected
+
+
 def test_what_is_missing_is_told(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = arguments(drawn, MASK)
     words[words.index("--images") + 1] = str(drawn)

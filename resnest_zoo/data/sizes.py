@@ -19,6 +19,7 @@ from resnest_zoo.structures import SizeHW
 
 _THREADS = 8  # a network disk's answers take longer than the work
 _SHOWN = 5
+_AFTER_ROTATION = "; these count after a rotation that the file's EXIF data ask for"
 _LYING = range(5, 9)  # EXIF orientations that swap the sides
 
 
@@ -37,8 +38,7 @@ def read_sized_picture(file: Path, size: SizeHW | None) -> Tensor:
     found = (image.shape[1], image.shape[2])
     if size is not None and found != size:
         raise DataError(
-            f"{file}: has height and width {found}, but the annotations say {size}; these count after a "
-            "rotation that the file's EXIF data ask for"
+            f"{file}: has height and width {found}, but the annotations say {size}{_AFTER_ROTATION}"
         )
     return image
 
@@ -60,8 +60,10 @@ def check_sizes(pictures: Iterable[tuple[Path, SizeHW | None]]) -> str | None:
     problems = _confirm(suspects)
     if not problems:
         return None
+    said = "; ".join(text.removesuffix(_AFTER_ROTATION) for text in problems)
     more = f"; and {len(suspects) - _SHOWN} more" if len(suspects) > _SHOWN else ""
-    return f"{len(suspects)} of {len(items)} pictures: {'; '.join(problems)}{more}"
+    hint = _AFTER_ROTATION if any(text.endswith(_AFTER_ROTATION) for text in problems) else ""
+    return f"{len(suspects)} of {len(items)} pictures: {said}{more}{hint}"
 
 
 def _fits(item: tuple[Path, SizeHW | None]) -> bool:

@@ -28,10 +28,12 @@ class ClassMatch:
     Attributes:
         categories: the model's, with the ids of the annotations; a class that these lack has one of its own.
         scored: the ids of classes that both have.
+        left_out: the ids of what the annotations list and the model lacks.
     """
 
     categories: Categories
     scored: frozenset[int]
+    left_out: frozenset[int] = frozenset()
 
 
 def match_classes(
@@ -63,10 +65,10 @@ def match_classes(
     if wrong or not common:
         lines = _table(wrong or [*theirs, *own_known], theirs, own_known)
         raise DataError(
-            f"{source}: its categories are not the model's classes:\n{lines}\n{_advice(theirs, own_known)}"
+            f"{source}: categories that are not the model's classes:\n{lines}\n{_advice(theirs, own_known)}"
         )
     _tell_lacking(source, [name for k, (name, _) in own_known.items() if k not in theirs], len(own_known))
-    return ClassMatch(own, frozenset(common))
+    return ClassMatch(own, frozenset(common), frozenset(theirs.keys() - common))
 
 
 def _names(categories: Categories) -> dict[int, _Name]:
@@ -114,11 +116,11 @@ def _by_name(
     if unknown:
         logger.warning("%s: the model lacks %d classes, which are left out: %s", source, *_some(unknown))
     _tell_lacking(source, [name for name, thing in mine.values() if (name, thing) not in ids], len(mine))
-    free = iter(range(max([*mine, *theirs]) + 1, 2**63))
+    free = iter(range(max([*mine, *theirs, *used]) + 1, 2**63))
     thing_ids = tuple(ids[name, True] if (name, True) in ids else next(free) for name in own.things)
     stuff_ids = tuple(ids[name, False] if (name, False) in ids else next(free) for name in own.stuff[1:])
     matched = replace(own, thing_ids=thing_ids, stuff_ids=(*own.stuff_ids[:1], *stuff_ids))
-    return ClassMatch(matched, frozenset(scored))
+    return ClassMatch(matched, frozenset(scored), frozenset(theirs.keys() - scored))
 
 
 def _tell_lacking(source: str, lacking: Sequence[str], count: int) -> None:

@@ -106,9 +106,9 @@ class SegmentMap:
                 f"{type(error).__name__} {error}"
             ) from error
 
-    def of(self, category_ids: Collection[int]) -> SegmentMap:
-        """The same with segments of these categories only; where others were is void."""
-        others = [segment.id for segment in self.segments if segment.category_id not in category_ids]
+    def without(self, category_ids: Collection[int]) -> SegmentMap:
+        """The same without segments of these categories; where they were is void."""
+        others = [segment.id for segment in self.segments if segment.category_id in category_ids]
         if not others:
             return self
         segments = tuple(segment for segment in self.segments if segment.id not in others)

@@ -43,6 +43,7 @@ class ValidationSet:
         pictures: id, file and, where the annotations state it, height and width of each.
         categories: the model's classes, with the ids that they have in these annotations.
         scored: the ids of the classes that the annotations have.
+        left_out: the ids of what they list and the model lacks.
         panoptic: the panoptic annotation of each picture by its id; None where the model has no such output.
         panoptic_folder: of their PNG files.
     """
@@ -51,6 +52,7 @@ class ValidationSet:
     pictures: tuple[Picture, ...]
     categories: Categories
     scored: frozenset[int]
+    left_out: frozenset[int] = frozenset()
     panoptic: dict[ImageId, Row] | None = None
     panoptic_folder: Path | None = None
 
@@ -64,7 +66,7 @@ class ValidationSet:
         assert self.panoptic_folder is not None
         row = self.panoptic[image_id]
         segments = SegmentMap.from_coco(read_segment_map(self.panoptic_folder / row["file_name"], size), row)
-        return segments.of({*self.categories.thing_ids, *self.categories.stuff_ids[1:]})
+        return segments.without(self.left_out)
 
 
 def read_validation_set(
@@ -89,8 +91,8 @@ def read_validation_set(
 
     Raises:
         DataError: a file cannot be read or has another layout; pictures are missing or not of the size that
-            the annotations state; there is no object that counts; categories are not the model's classes; masks are missing where the model
-            has them; or panoptic annotations and their files do not fit together.
+            the annotations state; there is no object that counts; categories are not the model's classes;
+            masks are missing where the model has them; or panoptic annotations and their files do not fit together.
     """
     world = world or World()
     data = read_tables(annotations, *TABLES)
@@ -114,9 +116,10 @@ def read_validation_set(
     pictures = _find_pictures(data["images"], annotations, images_dir, truth)
     _refuse(annotations, world.first(check_sizes([(p[1], p[2]) for p in pictures[world.rank :: world.size]])))
     if panoptic is None or segments is None:
-        return ValidationSet(truth, pictures, match.categories, match.scored)
+        return ValidationSet(truth, pictures, match.categories, match.scored, match.left_out)
     by_id = _by_picture(segments["annotations"], pictures, panoptic.annotations)
-    read = ValidationSet(truth, pictures, match.categories, match.scored, by_id, panoptic.folder)
+    classes = match.categories, match.scored, match.left_out
+    read = ValidationSet(truth, pictures, *classes, by_id, panoptic.folder)
     _refuse(panoptic.annotations, world.first(_check_maps(read, pictures[world.rank :: world.size])))
     return read
 

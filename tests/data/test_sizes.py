@@ -60,7 +60,8 @@ def test_each_picture_is_named_up_to_five(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     found = check_sizes([*right, (tmp_path / "broken.jpg", None), *wrong]) or ""
     assert found.startswith("8 of 11 pictures: ")
-    assert found.endswith("; and 3 more")
+    assert found.count("EXIF") == 1
+    assert "; and 3 more; these count after a rotation" in found
     assert "broken.jpg" in found
     assert [f"wrong{k}.png" in found for k in range(7)] == [True] * 4 + [False] * 3
     assert "right" not in found
