@@ -23,7 +23,6 @@ from resnest_zoo.annotations.tables import (
     picture_size,
     read_tables,
     report_strays,
-    some,
 )
 from resnest_zoo.categories import Categories
 from resnest_zoo.data.dataset import Dataset, Record, Segmentation
@@ -35,7 +34,7 @@ from resnest_zoo.data.panoptic import (
     semantic_classes,
 )
 from resnest_zoo.data.problems import Problem, Problems
-from resnest_zoo.errors import DataError, shown
+from resnest_zoo.errors import DataError, shown, some
 from resnest_zoo.structures import SizeHW
 
 logger = logging.getLogger(__name__)

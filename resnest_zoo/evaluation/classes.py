@@ -89,8 +89,9 @@ def _by_rank(own: Categories, found: Categories, source: str) -> ClassMatch:
         logger.warning(
             "%s: the model's classes are not named; they are taken to be the categories by rising id", source
         )
-    stuff = {"stuff_ids": found.stuff_ids} if found.stuff else {}
-    matched = replace(own, thing_ids=found.thing_ids, **stuff)
+    matched = replace(
+        own, thing_ids=found.thing_ids, stuff_ids=found.stuff_ids if found.stuff else own.stuff_ids
+    )
     return ClassMatch(matched, frozenset(_names(found)))
 
 

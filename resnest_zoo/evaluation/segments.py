@@ -124,8 +124,9 @@ class SegmentMap:
         return cls(image_id, result.segment_map.cpu().numpy(), tuple(segments))
 
 
-def _whole(value: object) -> int:
-    return index(value) if whole_number(value) is None else whole_number(value)
+def _whole(value: Any) -> int:
+    number = whole_number(value)  # None for those of numpy, which `index` takes
+    return index(value) if number is None else number
 
 
 def _flag(value: object) -> bool:

@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-from resnest_zoo.annotations.tables import ImageId, Row, image_id_of, read_segments, read_tables, some
+from resnest_zoo.annotations.tables import ImageId, Row, image_id_of, read_segments, read_tables
 from resnest_zoo.categories import Categories
 from resnest_zoo.data.coco import categories_of
 from resnest_zoo.data.file_names import file_hint
 from resnest_zoo.data.panoptic import PanopticFiles
 from resnest_zoo.data.sizes import check_sizes
 from resnest_zoo.distributed import World
-from resnest_zoo.errors import DataError, ZooError, shown
+from resnest_zoo.errors import DataError, ZooError, shown, some
 from resnest_zoo.evaluation.classes import match_classes
 from resnest_zoo.evaluation.coco_json import TABLES, DetectionTruth, make_truth
 from resnest_zoo.evaluation.panoptic import read_segment_map
