@@ -143,7 +143,7 @@ def _find_pictures(
     )
     missing = [file for _, file, _ in pictures if not file.is_file()]
     if missing:
-        names = some([f"{file}{file_hint(file)}" for file in missing[:10]], 10)
+        names = ", ".join(f"{file}{file_hint(file)}" for file in missing[:10])
         raise DataError(f"{annotations}: {len(missing)} of {len(pictures)} pictures are missing: {names}")
     return pictures
 
