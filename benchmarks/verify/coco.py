@@ -77,7 +77,12 @@ Advance = Callable[
 
 
 def check_metrics(
-    entry: Entry, weights: Path | Finding, settings: Settings, world: World, advance: Advance
+    entry: Entry,
+    weights: Path | Finding,
+    settings: Settings,
+    world: World,
+    advance: Advance,
+    begin: Callable[[], object],
 ) -> Finding:
     """Measure every reported number that can be measured here; the finding is complete in process 0.
 
@@ -87,6 +92,7 @@ def check_metrics(
         settings: how to run.
         world: the processes that share the pictures.
         advance: told of progress.
+        begin: called by every process before anything is written to the output folder.
     """
     own = [row for row in entry.reported if "test" not in row.split]
     if not own:
@@ -99,6 +105,7 @@ def check_metrics(
         return problem
     assert data is not None
     assert isinstance(weights, Path)
+    begin()
     pictures = _sample(data.pictures, settings.limit)
     ways = sorted({False, *(True for row in own if row.tta is not False)})
     try:

@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,8 +27,9 @@ from benchmarks.verify.coco import Settings, check_metrics, versions
 from benchmarks.verify.live import Watcher, watch
 from benchmarks.verify.outcome import LEVELS, Finding, ModelOutcome, Status, exit_code, junit, report_lines
 from benchmarks.verify.results import record
+from resnest_zoo.cli.common import sole_run
 from resnest_zoo.distributed import World, join
-from resnest_zoo.errors import ConfigError, RegistryError, UnknownModelError, ZooError, shown
+from resnest_zoo.errors import ConfigError, LockedError, RegistryError, UnknownModelError, ZooError, shown
 from resnest_zoo.hub.staging import staged
 from resnest_zoo.registry import MMDETECTION, PUBLISHED, Entry, info, list_models
 
@@ -44,7 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         kept = f": {args.output} keeps what was measured; the same command with --resume goes on"
         print(f"interrupted{kept if 'coco' in args.level else ''}", file=sys.stderr)
         return 130
-    except (ConfigError, RegistryError) as error:  # of the settings, a zoo file, or how processes started
+    except (
+        ConfigError,
+        LockedError,
+        RegistryError,
+    ) as error:  # of the settings, a zoo file, or how processes started
         print(f"python -m benchmarks.verify: error: {error}", file=sys.stderr)
         return 2
 
@@ -56,7 +62,7 @@ def _verify(args: argparse.Namespace) -> int:
     with join() as world:
         _check_device(world.device(args.device))
         run = _Run(args, files, world)
-        with watch(names, args.level, silent=not world.is_main or args.json == "-") as watcher:
+        with run, watch(names, args.level, silent=not world.is_main or args.json == "-") as watcher:
             for level in args.level:
                 for name in names:
                     run.check(name, level, watcher)
@@ -173,6 +179,20 @@ class _Run:
     world: World
     outcomes: dict[str, ModelOutcome] = field(default_factory=dict)
     fetched: dict[str, tuple[Finding, Path | None]] = field(default_factory=dict)
+    folder: ExitStack | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        if self.folder is not None:
+            self.folder.close()
+
+    def _begin(self) -> None:
+        """Let no other run into the output folder, from the first number that is measured to the end."""
+        if self.folder is None:
+            self.folder = ExitStack()
+            self.folder.enter_context(sole_run(self.args.output, self.world))
 
     def check(self, name: str, level: str, watcher: Watcher) -> None:
         """One level of one model, unless a lower one forbids it."""
@@ -233,7 +253,7 @@ class _Run:
         finding, path = self._fetch(entry)
         if path is None and "bytes" in self.args.level:
             finding = Finding(finding.status, finding.summary)  # its details stand there
-        found = check_metrics(entry, path or finding, settings, self.world, watcher.advance)
+        found = check_metrics(entry, path or finding, settings, self.world, watcher.advance, self._begin)
         return self.world.broadcast(found)
 
 

@@ -5,10 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+<<<<<<< HEAD
 from collections.abc import Mapping
 from typing import Any
 
 from resnest_zoo.errors import DataError, shown
+=======
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resnest_zoo.errors import LockedError, shown
+from resnest_zoo.hub.locks import locked
+
+if TYPE_CHECKING:
+    from resnest_zoo.distributed import World
+>>>>>>> 3dedf44 (A second run in one output folder is refused while the first lives)
 
 
 def report(error: Exception | str) -> int:
@@ -30,6 +43,33 @@ def memory_problem(error: MemoryError | RuntimeError) -> str:
 def processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def sole_run(output: Path, world: World | None = None) -> Iterator[None]:
+    """Be the only run in a folder, which is made if it is missing. A run that is dead blocks nobody.
+
+    Args:
+        output: the folder.
+        world: the processes of the run, which all call this together.
+
+    Raises:
+        LockedError: another run lives there.
+        OSError: the folder cannot be written.
+    """
+    problem: LockedError | OSError | None = None
+    with ExitStack() as stack:
+        if world is None or world.is_main:
+            try:
+                output.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(output / "run", wait=False))
+            except (LockedError, OSError) as error:
+                problem = error
+        if world is not None:
+            problem = world.broadcast(problem)  # lest the others wait for the first
+        if problem is not None:
+            raise problem
+        yield
 
 
 def show_warnings() -> None:

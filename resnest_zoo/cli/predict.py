@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnest_zoo.cli.common import memory_problem, report, show_warnings
+from resnest_zoo.cli.common import memory_problem, report, show_warnings, sole_run
 from resnest_zoo.cli.predictions import Named, Record, describe_run, name_pictures
 from resnest_zoo.data.file_names import check_file, expand
 from resnest_zoo.errors import ConfigError, ImageError, UnknownModelError, shown
@@ -92,7 +92,8 @@ def _predict(args: argparse.Namespace) -> int:
     show_warnings()
     with ExitStack() as stack:
         if args.output is not None:
-            _open_folder(args.output)
+            stack.enter_context(sole_run(args.output))
+            remove_staged(args.output)  # what a killed run has left half written
         record = stack.enter_context(Record(args.output, resume=args.resume))
         pictures = name_pictures(paths, record.done)
         if args.output is not None:
@@ -123,12 +124,6 @@ def _predict(args: argparse.Namespace) -> int:
                     print(piece, end="")
                 print()
     return min(failed, 1)
-
-
-def _open_folder(output: Path) -> None:
-    """Make the folder of the results, or clear it of what a killed run has left half written."""
-    output.mkdir(parents=True, exist_ok=True)
-    remove_staged(output)
 
 
 def _predict_all(predictor: PicturePredictor, work: list[Named], record: Record, quiet: bool) -> int:

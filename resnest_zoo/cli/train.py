@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnest_zoo.cli.common import positive
+from resnest_zoo.cli.common import positive, sole_run
 from resnest_zoo.errors import ConfigError, DataError
 from resnest_zoo.hub.staging import write_staged
 
@@ -89,21 +89,31 @@ def make_options(args: argparse.Namespace, config: Config, output: Path, started
     """
     import torch
 
-    from resnest_zoo.training.state import STATE
     from resnest_zoo.training.trainer import Options
 
     if not 0 <= args.ema < 1:
         raise ConfigError(f"--ema: expected a number from 0 to below 1, got {args.ema}")
-    if (output / STATE).exists() and not args.resume:
-        raise ConfigError(
-            f"{output} holds a run already: --resume goes on with it; else choose another folder, or remove "
-            "this one"
-        )
+    refuse_other_run(output, args.resume)
     amp: Precision = "float16" if torch.cuda.is_available() else "bfloat16"
     precision: Precision = args.precision or (amp if config.solver.amp.enabled else "float32")
     return Options(
         output, started_from, precision, args.channels_last, args.ema, args.log_period, args.resume
     )
+
+
+def refuse_other_run(output: Path, resume: bool) -> None:
+    """Refuse to write over the state of a run.
+
+    Raises:
+        ConfigError: `output` holds one that is not to be resumed.
+    """
+    from resnest_zoo.training.state import STATE
+
+    if (output / STATE).exists() and not resume:
+        raise ConfigError(
+            f"{output} holds a run already: --resume goes on with it; else choose another folder, or remove "
+            "this one"
+        )
 
 
 def exit_code(outcome: Outcome) -> int:
@@ -125,17 +135,21 @@ def _train(args: argparse.Namespace) -> int:
 
     with join() as world:
         show_progress(world)
-        return _train_in(args, world)
+        from resnest_zoo.api import find_config
+
+        config = find_config(args.model, args.overrides)
+        options = make_options(args, config, args.output, args.weights or args.model)
+        with sole_run(args.output, world):
+            refuse_other_run(args.output, args.resume)  # one that has just ended
+            return _train_in(args, config, options, world)
 
 
-def _train_in(args: argparse.Namespace, world: World) -> int:
+def _train_in(args: argparse.Namespace, config: Config, options: Options, world: World) -> int:
     from resnest_zoo.api import find_config, get
     from resnest_zoo.training.schedule import propose_schedule
     from resnest_zoo.training.trainer import train
     from resnest_zoo.training.validation import read_validation_set
 
-    config = find_config(args.model, args.overrides)
-    options = make_options(args, config, args.output, args.weights or args.model)
     panoptic = panoptic_files(args.train_panoptic)
     data = read_training_set(args.train_json, args.train_images, panoptic, config, args.skip_bad)
     schedule = propose_schedule(
@@ -164,9 +178,13 @@ def _train_in(args: argparse.Namespace, world: World) -> int:
         _print_plan(model.config, data, args.output)
     if args.val_json is not None:
         panoptic = panoptic_files(args.val_panoptic)
+<<<<<<< HEAD
         files = args.val_json, args.val_images
         validation["val"] = read_validation_set(*files, model, panoptic, world, by_name=args.by_name)
     args.output.mkdir(parents=True, exist_ok=True)
+=======
+        validation["val"] = read_validation_set(args.val_json, args.val_images, model, panoptic, world)
+>>>>>>> 3dedf44 (A second run in one output folder is refused while the first lives)
     return exit_code(train(model, data, validation, options, world))
 
 

@@ -15,7 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+<<<<<<< HEAD
 from resnest_zoo.cli.common import positive, print_metrics, report, require_figures
+=======
+from resnest_zoo.cli.common import positive, print_metrics, report, sole_run
+>>>>>>> 3dedf44 (A second run in one output folder is refused while the first lives)
 from resnest_zoo.cli.train import (
     BY_NAME,
     add_run_options,
@@ -114,21 +118,36 @@ def _launch(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, world: World) -> int:
-    from resnest_zoo.training.trainer import train
-
     config = _config(args, world)
     train_sets, test_sets = _find_files(args, config)
     if args.eval_only:
         return _evaluate_only(args, config, test_sets, world)
+    with sole_run(Path(config.output_dir), world):
+        return _train_in(args, config, train_sets, test_sets, world)
+
+
+def _train_in(
+    args: argparse.Namespace,
+    config: Config,
+    train_sets: list[SetFiles],
+    test_sets: list[SetFiles],
+    world: World,
+) -> int:
+    from resnest_zoo.training.trainer import train
+
     output = Path(config.output_dir)
     options = make_options(args, config, output, config.model.weights)
     skip_bad = args.skip_bad or not args.train_json  # COCO's own file holds two boxes without height
     data = _read_training_sets(train_sets, config, skip_bad)
     model = _build(config, data.categories, world)
+<<<<<<< HEAD
     validation = _validation(test_sets, model, world, args.by_name)
     output.mkdir(parents=True, exist_ok=True)
+=======
+    validation = _validation(test_sets, model, world)
+>>>>>>> 3dedf44 (A second run in one output folder is refused while the first lives)
     if world.is_main:
-        with staged(output / "config.yaml") as part:
+        with staged(options.output / "config.yaml") as part:
             part.write_text(config.dump(), encoding="utf-8")
     outcome = train(model, data, validation, options, world)
     return exit_code(outcome)

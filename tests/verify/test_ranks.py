@@ -153,7 +153,9 @@ def in_threads(work: Callable[[World], Any]) -> list[Any]:
 def check_in_threads(name: str, settings: Settings, weights: Path) -> list[Finding]:
     """What `check_metrics` finds in each of two members, number 0 telling all as in the command."""
     return in_threads(
-        lambda world: world.broadcast(check_metrics(info(name), weights, settings, world, lambda *_: None))
+        lambda world: world.broadcast(
+            check_metrics(info(name), weights, settings, world, lambda *_: None, lambda: None)
+        )
     )
 
 
@@ -164,7 +166,7 @@ def weights(tiny: Path) -> Path:
 
 def test_two_members_find_what_one_finds(weights: Path, coco: Path, tmp_path: Path) -> None:
     one = Settings(coco, tmp_path / "one", workers=0, batch_size=2)
-    alone = check_metrics(info("tiny_detection"), weights, one, World(), lambda *_: None)
+    alone = check_metrics(info("tiny_detection"), weights, one, World(), lambda *_: None, lambda: None)
     first, second = check_in_threads("tiny_detection", replace(one, output=tmp_path / "two"), weights)
     assert first == second == alone
     assert alone.figures["plain"]["box"]["images"] == 8
@@ -181,7 +183,7 @@ def test_more_or_fewer_members_go_on_where_others_stopped(weights: Path, coco: P
     for file in sorted(folder.glob("pictures.*.jsonl")):
         lines = file.read_text().splitlines(keepends=True)
         file.write_text("".join(lines[:2]) + lines[2][:30])
-    alone = check_metrics(info("tiny_detection"), weights, settings, World(), lambda *_: None)
+    alone = check_metrics(info("tiny_detection"), weights, settings, World(), lambda *_: None, lambda: None)
     assert alone == whole
     assert (folder / "pictures.1.jsonl").read_text().count("\n") == 2  # it is not its own
     # The half line that another process left is none of two's business either.

@@ -16,6 +16,7 @@ import pytest
 from benchmarks.verify import coco as coco_level
 from benchmarks.verify import command, grading
 from benchmarks.verify.prediction import Records, _Reader
+from resnest_zoo.cli.common import sole_run
 from resnest_zoo.models.rcnn import PanopticFPN
 from resnest_zoo.registry import Reported, info
 from tests.verify.driver import DriverSettings
@@ -33,6 +34,17 @@ def folders(tmp_path: Path, name: str = "tiny_panoptic") -> list[Path]:
 def arguments(coco: Path) -> list[object]:
     """A run that wants everything: boxes, masks, segments, pictures in company."""
     return ["tiny_panoptic", "--level", "coco", "--coco", coco, "--batch-size", "2"]
+
+
+@pytest.mark.usefixtures("mirror")
+def test_a_second_run_in_the_output_folder_is_refused(
+    arguments: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "results"
+    with sole_run(output):
+        assert command.main([*map(str, arguments), "--output", str(output)]) == 2
+    assert "is at work here" in capsys.readouterr().err
+    assert [path.name for path in output.iterdir()] == [".run.lock"]
 
 
 @pytest.mark.usefixtures("mirror")
