@@ -5,23 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-<<<<<<< HEAD
-from collections.abc import Mapping
-from typing import Any
-
-from resnest_zoo.errors import DataError, shown
-=======
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from resnest_zoo.errors import LockedError, shown
+from resnest_zoo.errors import DataError, LockedError, shown
 from resnest_zoo.hub.locks import locked
 
 if TYPE_CHECKING:
     from resnest_zoo.distributed import World
->>>>>>> 3dedf44 (A second run in one output folder is refused while the first lives)
 
 
 def report(error: Exception | str) -> int:

@@ -178,13 +178,8 @@ def _train_in(args: argparse.Namespace, config: Config, options: Options, world:
         _print_plan(model.config, data, args.output)
     if args.val_json is not None:
         panoptic = panoptic_files(args.val_panoptic)
-<<<<<<< HEAD
         files = args.val_json, args.val_images
         validation["val"] = read_validation_set(*files, model, panoptic, world, by_name=args.by_name)
-    args.output.mkdir(parents=True, exist_ok=True)
-=======
-        validation["val"] = read_validation_set(args.val_json, args.val_images, model, panoptic, world)
->>>>>>> 3dedf44 (A second run in one output folder is refused while the first lives)
     return exit_code(train(model, data, validation, options, world))
 
 

@@ -15,11 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-<<<<<<< HEAD
-from resnest_zoo.cli.common import positive, print_metrics, report, require_figures
-=======
-from resnest_zoo.cli.common import positive, print_metrics, report, sole_run
->>>>>>> 3dedf44 (A second run in one output folder is refused while the first lives)
+from resnest_zoo.cli.common import positive, print_metrics, report, require_figures, sole_run
 from resnest_zoo.cli.train import (
     BY_NAME,
     add_run_options,
@@ -140,12 +136,7 @@ def _train_in(
     skip_bad = args.skip_bad or not args.train_json  # COCO's own file holds two boxes without height
     data = _read_training_sets(train_sets, config, skip_bad)
     model = _build(config, data.categories, world)
-<<<<<<< HEAD
     validation = _validation(test_sets, model, world, args.by_name)
-    output.mkdir(parents=True, exist_ok=True)
-=======
-    validation = _validation(test_sets, model, world)
->>>>>>> 3dedf44 (A second run in one output folder is refused while the first lives)
     if world.is_main:
         with staged(options.output / "config.yaml") as part:
             part.write_text(config.dump(), encoding="utf-8")
