@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from benchmarks.verify.datasets import DataSet, Picture
 from resnest_zoo.annotations.tables import read_tables
@@ -61,22 +60,16 @@ def plan_batches(pictures: Sequence[Picture], preprocessing: Preprocessing, batc
     ]
 
 
-class _Reader(Dataset[tuple[Batch, "list[Tensor] | ZooError"]]):
-    """Reads the pictures of a batch; a problem is returned, since a worker would bury it in its traceback."""
+class _Reader:
+    """Reads the pictures of a batch by its number."""
 
     def __init__(self, batches: Sequence[Batch], resize: Callable[[Tensor], Tensor]) -> None:
         self.batches = batches
         self.resize = resize
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> tuple[Batch, list[Tensor] | ZooError]:
+    def __call__(self, index: int) -> tuple[Batch, list[Tensor]]:
         batch = self.batches[index]
-        try:
-            return batch, [self.resize(read_sized_picture(p.path, p.size)) for p in batch]
-        except ZooError as error:
-            return batch, error
+        return batch, [self.resize(read_sized_picture(p.path, p.size)) for p in batch]
 
 
 class Records:
@@ -147,20 +140,20 @@ class Detector:
             WorkerError: the system ended a process that reads pictures.
         """
         resize = _unchanged if self.tta else self.model.preprocessing.resize
-        loader = read_ahead(_Reader(batches, resize).__getitem__, range(len(batches)), workers)
+        loader = read_ahead(_Reader(batches, resize), range(len(batches)), workers)
         truth = self._panoptic_truth()
         records.cut_unfinished()
         pending: deque[Future[list[dict[str, Any]]]] = deque()
         with ThreadPoolExecutor(1) as pool:
-            for batch, pictures in loader:
-                if isinstance(pictures, ZooError):
-                    raise pictures
-                raw = self._run(batch, pictures)
-                pending.append(pool.submit(self._finish_all, batch, raw, truth))
-                while len(pending) > _PENDING:
+            try:
+                for batch, pictures in loader:
+                    raw = self._run(batch, pictures)
+                    pending.append(pool.submit(self._finish_all, batch, raw, truth))
+                    while len(pending) > _PENDING:
+                        advance(records.append(pending.popleft().result()))
+            finally:  # also of a run that is interrupted or fails: what was computed is kept
+                while pending:
                     advance(records.append(pending.popleft().result()))
-            while pending:
-                advance(records.append(pending.popleft().result()))
 
     @torch.no_grad()
     def _run(self, batch: Batch, pictures: list[Tensor]) -> list[RawResult]:

@@ -85,21 +85,33 @@ def read_ahead(
 
 def _parcels(loader: DataLoader[Any]) -> Iterator[Any]:
     before = set(multiprocessing.active_children())
-    parcels = iter(loader)
+    parcels: Iterator[_Parcel] | None = iter(loader)
     workers = [child for child in multiprocessing.active_children() if child not in before]
     _defer_deaths()
-    while True:
-        _refuse_dead(workers)
-        try:
-            with _waiting:
-                parcel = next(parcels)
-        except StopIteration:
-            return
-        except (RuntimeError, OSError, EOFError):  # the last two where one died as it handed a result over
-            _await_death(workers)
+    try:
+        while parcels is not None:
             _refuse_dead(workers)
-            raise
-        yield _unpack(parcel)
+            failure = None
+            try:
+                with _waiting:
+                    parcel = next(parcels)
+            except StopIteration:
+                return
+            except (
+                RuntimeError,
+                OSError,
+                EOFError,
+            ) as error:  # also where one died as it handed a result over
+                failure = error
+            if failure is not None:
+                _await_death(workers)
+                _refuse_dead(workers)
+                raise failure
+            yield _unpack(parcel)
+    finally:
+        # Ends the workers at once. Errors keep what their frames knew, which processes forked later would
+        # inherit and try to end.
+        parcels = failure = None
 
 
 class _Parcel(NamedTuple):

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset as TorchDataset
 
 from resnest_zoo.annotations.tables import ImageId
 from resnest_zoo.data.sizes import read_sized_picture
@@ -42,21 +41,15 @@ _DETECTION = {
 }
 
 
-class _Reader(TorchDataset[tuple[ImageId, "Tensor | ZooError"]]):
-    """Reads pictures; a problem is returned, since a worker would bury it in its traceback."""
+class _Reader:
+    """Reads pictures by their number."""
 
     def __init__(self, pictures: tuple[Picture, ...]) -> None:
         self.pictures = pictures
 
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, index: int) -> tuple[ImageId, Tensor | ZooError]:
+    def __call__(self, index: int) -> tuple[ImageId, Tensor]:
         image_id, file, size = self.pictures[index]
-        try:
-            return image_id, read_sized_picture(file, size)
-        except ZooError as error:
-            return image_id, error
+        return image_id, read_sized_picture(file, size)
 
 
 def evaluate_all(
@@ -117,9 +110,7 @@ def evaluate(
     mine = data.pictures[world.rank :: world.size]
     workers = model.config.dataloader.num_workers
     try:
-        for image_id, image in read_ahead(_Reader(mine).__getitem__, range(len(mine)), workers):
-            if isinstance(image, ZooError):
-                raise image
+        for image_id, image in read_ahead(_Reader(mine), range(len(mine)), workers):
             records.append(_record(data, image_id, found_in(image)))
             if stopped():
                 break

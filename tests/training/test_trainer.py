@@ -284,7 +284,7 @@ def late_picture(pictures: Path) -> int:
     return min(int(image_id) for image_id in late - early)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_picture_that_cannot_be_read_ends_the_run_in_one_line_with_everything_saved(
     tmp_path: Path, workers: int
 ) -> None:
