@@ -97,11 +97,7 @@ def _parcels(loader: DataLoader[Any]) -> Iterator[Any]:
                     parcel = next(parcels)
             except StopIteration:
                 return
-            except (
-                RuntimeError,
-                OSError,
-                EOFError,
-            ) as error:  # also where one died as it handed a result over
+            except (RuntimeError, OSError, EOFError) as error:  # the last two: it died as it handed over
                 failure = error
             if failure is not None:
                 _await_death(workers)
