@@ -15,7 +15,7 @@ import csv
 import statistics
 import sys
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -79,7 +79,7 @@ def measure(name: str, reference: GeneralizedRCNN, device: str, rounds: int) -> 
         round(statistics.median(theirs), 3),
         run(model),
         torch.get_num_threads(),
-        datetime.now(timezone.utc).date().isoformat(),
+        datetime.now(UTC).date().isoformat(),
         f"torchvision {torchvision.__version__.partition('+')[0]}",
     )
 

@@ -92,3 +92,15 @@ def test_a_tilde_is_expanded_as_shells_do_where_nobody_has_that_name() -> None:
     sources = [*(ROOT / "resnest_zoo").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
     assert len(sources) > 100
     assert not [path for path in sources if ".expanduser()" in path.read_text(encoding="utf-8")]
+
+
+def test_every_requirement_has_a_lowest_release() -> None:
+    """On which CI tests, see `.ci/floors.py`."""
+    path = ROOT / ".ci" / "floors.py"
+    if not path.exists():
+        pytest.skip("not in an sdist")
+    command = [sys.executable, str(path), "train", "verify"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = done.stdout.split()
+    assert "numpy==1.26" in rows
+    assert [row for row in rows if "==" not in row] == []

@@ -7,7 +7,7 @@ import random
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -249,7 +249,7 @@ class _Run:
         number = int(earlier[-1].name.rpartition("-")[2]) + 1 if earlier else 1
         folder = parent / f"{name}-{number}"
         folder.mkdir(parents=True)
-        started = datetime.now(timezone.utc).date().isoformat()
+        started = datetime.now(UTC).date().isoformat()
         with staged(folder / "conditions.json") as part:
             part.write_text(json.dumps({**conditions, "started": started}, indent=1), encoding="utf-8")
         return folder

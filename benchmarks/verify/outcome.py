@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 from xml.etree import ElementTree
 
 LEVELS = ("bytes", "load", "golden", "coco")
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """How a level ended."""
 
     PASS = "pass"  # noqa: S105

@@ -10,7 +10,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -62,7 +62,7 @@ def record(
         dtypes: by level.
         versions: by package.
     """
-    today = datetime.now(timezone.utc).date().isoformat()
+    today = datetime.now(UTC).date().isoformat()
     others = " ".join(f"{name} {number}" for name, number in versions.items() if name != "torch")
     for level, dtype in dtypes.items():
         rows = [

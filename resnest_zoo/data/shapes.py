@@ -216,7 +216,7 @@ def _read_off(drawing: Drawing) -> Scene:
 
 
 def _measure(mask: Array, class_index: int, *, is_thing: bool, is_crowd: bool = False) -> Segment:
-    columns, rows = mask.any(axis=0).nonzero()[0], mask.any(axis=1).nonzero()[0]
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     x, y = int(columns[0]), int(rows[0])
     bbox = (x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y)
     return Segment(class_index, is_thing, is_crowd, int(np.count_nonzero(mask)), bbox)

@@ -18,7 +18,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,7 +94,7 @@ def _take(lock: BaseFileLock, path: Path, wait: bool) -> BaseFileLock:
 def _write_note(folder: Path, descriptor: int) -> None:
     """Write who holds the system's lock, for messages alone: a full disk may refuse."""
     share(descriptor, folder, write=True)
-    since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    since = datetime.now(UTC).isoformat(timespec="seconds")
     note = {"pid": os.getpid(), "node": platform.node(), "since": since}
     with suppress(OSError):
         os.ftruncate(descriptor, 0)

@@ -14,6 +14,7 @@ import json
 import os
 import re
 from dataclasses import asdict, dataclass
+from datetime import UTC
 from pathlib import Path
 
 from resnest_zoo.errors import ConfigError
@@ -131,6 +132,6 @@ def write_pin(cache: Path, name: str, pin: Pin | None) -> None:
 
 def now() -> str:
     """The time as pins state it."""
-    from datetime import datetime, timezone
+    from datetime import datetime
 
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")

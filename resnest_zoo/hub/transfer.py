@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from resnest_zoo.errors import DownloadError, IntegrityError
@@ -294,12 +295,11 @@ def _retry_after(headers: Any) -> float | None:
 
 def _parse_date(value: str) -> float | None:
     """Seconds since 1970 of a date in a header."""
-    from datetime import timezone
     from email.utils import parsedate_to_datetime
 
     try:
         date = parsedate_to_datetime(value)
-        return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,7 +21,7 @@ from tests.verify.golden_files import read_golden, write_golden
 from tests.verify.runs import Verify, claim, claimed_as_measured
 
 TORCH = torch.__version__.partition("+")[0]
-TODAY = datetime.now(timezone.utc).date().isoformat()
+TODAY = datetime.now(UTC).date().isoformat()
 VERSIONS = {"torch": torch.__version__, "pillow": "1.2"}
 DTYPES = {"golden": "float64", "coco": "float32"}
 
