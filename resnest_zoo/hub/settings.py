@@ -63,12 +63,12 @@ def _expand(path: str) -> Path:
     Raises:
         ConfigError: nobody knows where the user's home is, as in some containers.
     """
-    try:
-        return Path(os.path.expanduser(path)).absolute()
-    except RuntimeError as error:
+    expanded = os.path.expanduser(path)
+    if expanded == path and Path(path).parts[:1] == ("~",):
         raise ConfigError(
             f"{path}: there is no home folder here; RESNEST_ZOO_CACHE chooses a folder for the cache"
-        ) from error
+        )
+    return Path(expanded).absolute()
 
 
 def _platform_folder(kind: str) -> Path:
