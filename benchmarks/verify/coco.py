@@ -235,6 +235,16 @@ class _Run:
                 f"{self.data.instances}: lacks {len(strange)} of the {len(model.categories.things)} category "
                 f"ids that {self.entry.name} detects, such as {strange[0]}; expected its own data set"
             )
+        named = (model.categories.thing_ids, model.categories.things)
+        stuff = (model.categories.stuff_ids[1:], model.categories.stuff[1:])
+        own = dict(zip(*named, strict=True)) | dict(zip(*stuff, strict=True))
+        other = sorted((k, name) for k, name in self.data.categories if own.get(k, name) != name)
+        if other and self.data.instances is not None:
+            rows = "; ".join(f"{k} is {name!r} there and {own[k]!r} of the model" for k, name in other[:5])
+            raise ConfigError(
+                f"{self.data.instances}: {len(other)} category ids have other names than those that "
+                f"{self.entry.name} detects: {rows}"
+            )
 
     def _folder(self, model: GeneralizedRCNN) -> Path:
         """The folder of this run: the latest with these conditions to resume, else a new one."""

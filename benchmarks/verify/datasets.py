@@ -67,6 +67,7 @@ class DataSet:
         annotations: their number in `instances`.
         sizes: keys of the config that the evaluation decides: how large pictures enter the model.
         category_ids: of the things in `instances`.
+        categories: id and name of each category in both files.
         deviation: why numbers on it are not those on the published data set; "" if they are.
     """
 
@@ -80,6 +81,7 @@ class DataSet:
     annotations: int = 0
     sizes: Mapping[str, int] = field(default_factory=dict)
     category_ids: frozenset[int] = frozenset()
+    categories: frozenset[tuple[int, str]] = frozenset()
     deviation: str = ""
 
 
@@ -146,9 +148,12 @@ def _read_layout(
     """Read what a data set consists of; its panoptic part is a JSON file and the folder of its maps."""
     content = _read_json(instances, "annotations", "categories")
     pictures = _pictures(content, instances, folder)
+    categories = _categories(content, instances)
     segments, maps = panoptic or (None, None)
     if segments is not None and maps is not None:
-        _check_segments(_read_json(segments, "annotations"), segments, maps, pictures)
+        content_of_segments = _read_json(segments, "annotations", "categories")
+        _check_segments(content_of_segments, segments, maps, pictures)
+        categories |= _categories(content_of_segments, segments)
     return DataSet(
         name,
         split,
@@ -158,8 +163,14 @@ def _read_layout(
         segments,
         maps,
         annotations=len(content["annotations"]),
-        category_ids=frozenset(_column(content["categories"], "id", instances, "categories")),
+        category_ids=frozenset(k for k, _ in _categories(content, instances)),
+        categories=categories,
     )
+
+
+def _categories(content: dict[str, Any], source: Path) -> frozenset[tuple[int, str]]:
+    ids, names = (_column(content["categories"], key, source, "categories") for key in ("id", "name"))
+    return frozenset(zip(ids, names, strict=True))
 
 
 def find_test_dev(root: Path | None) -> DataSet:

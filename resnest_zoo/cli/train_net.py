@@ -307,7 +307,8 @@ def _evaluate_only(args: argparse.Namespace, config: Config, sets: list[SetFiles
     if path is None:
         raise ConfigError("--eval-only: name the weights: MODEL.WEIGHTS PATH")
     checkpoint = Checkpoint.open(path)
-    categories = checkpoint.categories or read_categories(sets[0].annotations, sets[0].panoptic)
+    categories = checkpoint.categories or _published_classes(config.model.weights)
+    categories = categories or read_categories(sets[0].annotations, sets[0].panoptic)
     model = build_model(config, categories)
     load_checkpoint(model, checkpoint)
     model.to(_device(config, world))

@@ -23,6 +23,7 @@ from resnest_zoo.data.file_names import FileNames
 from resnest_zoo.data.problems import Problem, Problems
 from resnest_zoo.errors import DataError, ImageError
 
+_MAX_ID = 2**24 - 1  # three bytes of a PNG's pixel
 _MAX_CLASS = 254  # maps are uint8, and one value is left for what is ignored
 
 
@@ -121,6 +122,8 @@ def read_segment_maps(
         found = None
         if image_id is None or not isinstance(name, str) or segments is None:
             problems.add(Problem.PANOPTIC_MALFORMED, label)
+        elif len({s.id for s in segments if 1 <= s.id <= _MAX_ID}) < len(segments):
+            problems.add(Problem.PANOPTIC_IDS, label)
         elif name not in present:
             problems.add(Problem.PANOPTIC_FILE_MISSING, label + present.hint(name))
         else:

@@ -22,6 +22,10 @@ class Problem(Enum):
     PANOPTIC_MISSING = "pictures without a panoptic annotation", "left out"
     PANOPTIC_FILE_MISSING = "pictures whose panoptic file is missing", "left out"
     PANOPTIC_MALFORMED = "panoptic annotations without a file name or segments", "left out with the picture"
+    PANOPTIC_IDS = (
+        "panoptic annotations with segment ids that repeat or are not from 1 to 16777215, as 0 is void",
+        "left out with the picture",
+    )
     PANOPTIC_CATEGORY = "panoptic segments of a category that is not in the list", "ignored in training"
     ANNOTATION_MALFORMED = "annotations without a picture's or a category's id", "left out"
     CROWD_MALFORMED = "annotations whose iscrowd is not 0, 1, true or false", "left out"

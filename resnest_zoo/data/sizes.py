@@ -13,7 +13,8 @@ from pathlib import Path
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from resnest_zoo.data.pictures import _named_errors, read_picture
+from resnest_zoo.data.file_names import check_file
+from resnest_zoo.data.pictures import _formats, _named_errors, read_picture
 from resnest_zoo.errors import DataError, ZooError
 from resnest_zoo.structures import SizeHW
 
@@ -69,7 +70,7 @@ def check_sizes(pictures: Iterable[tuple[Path, SizeHW | None]]) -> str | None:
 def _fits(item: tuple[Path, SizeHW | None]) -> bool:
     file, size = item
     try:
-        with _named_errors(str(file)), Image.open(file) as picture:
+        with _named_errors(str(file)), Image.open(check_file(file), formats=_formats()) as picture:
             width, height = picture.size
             # A PNG's EXIF data may stand at its end, where Pillow would decode all to find them.
             seen = picture.format != "PNG" or "exif" in picture.info

@@ -71,12 +71,15 @@ def test_every_bad_annotation_is_noted(tmp_path):
         {"image_id": 3, "segments_info": []},
         {"image_id": 4, "file_name": "a.png", "segments_info": [{"id": "5"}]},
         {"image_id": None, "file_name": "a.png", "segments_info": []},
+        {"image_id": 5, "file_name": "a.png", "segments_info": [{"id": 0, "category_id": 91}]},
+        {"image_id": 6, "file_name": "a.png", "segments_info": [{"id": 7, "category_id": 91}] * 2},
     ]
     problems = Problems()
     maps = read_segment_maps({"annotations": rows}, tmp_path, semantic_classes(THREE), problems)
-    assert maps == {1: SegmentMap(tmp_path / "a.png", ((5, 1),)), 2: None, 3: None, 4: None}
+    assert maps == {1: SegmentMap(tmp_path / "a.png", ((5, 1),)), 2: None, 3: None, 4: None, 5: None, 6: None}
     lines = problems.report().splitlines()
-    assert [line.split()[0] for line in lines] == ["1", "3", "1"]
+    assert [line.split()[0] for line in lines] == ["1", "3", "2", "1"]
     assert "2 (b.png)" in lines[0]
     assert "3 (None), 4 (a.png), None (a.png)" in lines[1]
-    assert "1 (a.png): 12" in lines[2]
+    assert "5 (a.png), 6 (a.png)" in lines[2]
+    assert "1 (a.png): 12" in lines[3]

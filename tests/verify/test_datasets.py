@@ -217,7 +217,19 @@ def test_categories_of_another_data_set_stop_the_run_before_it_detects(
     assert summary.startswith(
         f"{copy / INSTANCES}: lacks 9 of the 80 category ids that tiny_detection detects"
     )
-    assert not (tmp_path / "results").exists()
+    assert not list((tmp_path / "results").rglob("pictures.*"))
+
+
+@pytest.mark.usefixtures("mirror")
+def test_categories_under_other_names_stop_the_run_before_it_detects(
+    verify: Verify, copy: Path, tmp_path: Path
+) -> None:
+    edit(copy / INSTANCES, lambda content: content["categories"][0].update(name="bicycle"))
+    report = verify("tiny_detection", "--level", "coco", "--coco", copy)
+    assert report.code == 1
+    summary = report.level("tiny_detection")["summary"]
+    assert summary.endswith("1 is 'bicycle' there and 'person' of the model")
+    assert not list((tmp_path / "results").rglob("pictures.*"))
 
 
 @pytest.mark.usefixtures("mirror")
