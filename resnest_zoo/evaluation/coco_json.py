@@ -258,7 +258,7 @@ def _report_emptiness(truth: DetectionTruth, names: list[str]) -> None:
     lacking = [name for name, count in zip(names, objects, strict=True) if not count]
     if lacking:
         logger.warning(
-            "%s: no object that counts is of %d of %d classes, whose figures are none: %s",
+            "%s: %d of %d classes have no object that counts, and no figure: %s",
             *(truth.source, len(lacking), len(names), ", ".join(lacking)),
         )
 

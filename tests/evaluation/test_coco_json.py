@@ -92,7 +92,7 @@ def test_crowds_are_counted_and_classes_without_object_named(
     truth = load_truth(small_set().write(tmp_path))
     truth.check_objects()
     assert "1 of 2 annotations are crowds (iscrowd 1), which are neither to be found" in caplog.text
-    assert "is of 1 of 2 classes, whose figures are none: class 2" in caplog.text
+    assert "1 of 2 classes have no object that counts, and no figure: class 2" in caplog.text
     build = small_set()
     build.truth["annotations"][0]["iscrowd"] = True
     with pytest.raises(DataError, match=r"nothing to measure: 2 of 2 annotations are crowds \(iscrowd 1\)"):
