@@ -304,6 +304,27 @@ def test_train_net_reads_every_test_set_before_it_measures_the_first(
     assert "1 of 3 pictures are missing" in err
 
 
+def test_train_net_shows_classes_under_other_ids_and_takes_them_by_name(
+    data: Path, other: Path, tmp_path: Path, small_yaml: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--config-file", str(small_yaml), "OUTPUT_DIR", str(tmp_path / "out"), *TINY]
+    assert script.main([*own(data), *given]) == 0
+    measure = [*given[:2], "--eval-only", "MODEL.WEIGHTS", str(tmp_path / "out" / "last.safetensors")]
+    assert script.main([*validation(other), *measure]) == 0
+    expected = capsys.readouterr().out.splitlines()[-20:]
+    content = json.loads((other / "annotations.json").read_text())
+    turned = {3: 8, 8: 3}
+    for row in content["categories"]:
+        row["id"] = turned[row["id"]]
+    for row in content["annotations"]:
+        row["category_id"] = turned[row["category_id"]]
+    (other / "annotations.json").write_text(json.dumps(content))
+    assert script.main([*validation(other), *measure]) == 1
+    assert "3  'green'      'red'" in capsys.readouterr().err
+    assert script.main([*validation(other), "--by-name", *measure]) == 0
+    assert capsys.readouterr().out.splitlines()[-8:] == expected[-8:]
+
+
 def test_train_net_refuses_training_sets_of_other_categories(
     data: Path, other: Path, small_yaml: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from resnest_zoo.checkpoint import load_checkpoint, model_metadata, write_safete
 from resnest_zoo.checkpoint.class_rows import take_rows
 from resnest_zoo.config import load_config
 from resnest_zoo.models import GeneralizedRCNN, build_model
+from resnest_zoo.training.initial import load_initial
 from tests.training.small_run import PANOPTIC, SMALL
 
 THREE = Categories(("a", "b", "c"), (1, 2, 3), ("things", "sky", "sea"), (0, 11, 12))
@@ -113,6 +114,18 @@ def test_other_names_start_fresh_with_a_warning_unless_they_are_new_names(
     assert torch.equal(own, torch.cat([stored[2:3], fresh[key][1:3], stored[3:]]))
     stuff = "sem_seg_head.predictor.weight"
     assert torch.equal(model.state_dict()[stuff], source.state_dict()[stuff])
+
+
+@pytest.mark.parametrize("told_by_file", [True, False])
+def test_training_starts_from_rows_by_name(told_by_file: bool, tmp_path: Path) -> None:
+    source = small(THREE, 1)
+    assert source.config is not None
+    metadata = model_metadata(source.config.dump(), THREE) if told_by_file else {}
+    write_safetensors(source.state_dict(), tmp_path / "a.safetensors", metadata)
+    model = small(ORDERED, 2)
+    load_initial(model, tmp_path / "a.safetensors", None if told_by_file else THREE)
+    key = "roi_heads.box_predictor.cls_score.bias"
+    assert torch.equal(model.state_dict()[key], source.state_dict()[key][[2, 0, 1, 3]])
 
 
 @pytest.mark.parametrize("rename", [True, False])
