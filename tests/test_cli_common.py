@@ -62,6 +62,20 @@ def test_a_dead_run_blocks_nobody(tmp_path: Path) -> None:
         pass
 
 
+def test_a_run_that_wrote_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with sole_run(output):
+        pass
+    assert not output.exists() or sys.platform == "win32"
+    with sole_run(output):
+        (output / "result").touch()
+    assert (output / "result").exists()
+    (tmp_path / "own").mkdir()
+    with sole_run(tmp_path / "own"):
+        pass
+    assert (tmp_path / "own").is_dir()
+
+
 class Member(World):
     """One of two processes, who hears `told` from the first."""
 

@@ -189,7 +189,7 @@ def test_no_picture_is_ever_overwritten(
         output.symlink_to(folder)
     assert predict(tmp_path / "shot.png", folder / name, "--output", output, model="tiny_panoptic") == 1
     assert "would overwrite" in one_error(capsys)
-    assert [path.name for path in folder.iterdir()] == [name]
+    assert [path.name for path in folder.glob("[!.]*")] == [name]
     assert (folder / name).read_bytes() == data
 
 

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +54,11 @@ def sole_run(output: Path, world: World | None = None) -> Iterator[None]:
     with ExitStack() as stack:
         if world is None or world.is_main:
             try:
+                made = not output.exists()
                 output.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locked(output / "run", wait=False))
+                if made:
+                    stack.callback(_remove_unused, output)  # while the lock is held
             except (LockedError, OSError) as error:
                 problem = error
         if world is not None:
@@ -63,6 +66,15 @@ def sole_run(output: Path, world: World | None = None) -> Iterator[None]:
         if problem is not None:
             raise problem
         yield
+
+
+def _remove_unused(output: Path) -> None:
+    """Remove the folder of a run that ended before it wrote anything."""
+    inside = list(output.iterdir())
+    if [path.name for path in inside] == [".run.lock"]:
+        with suppress(OSError):  # a system that lets nobody remove open files keeps it
+            inside[0].unlink()
+            output.rmdir()
 
 
 def show_warnings() -> None:
