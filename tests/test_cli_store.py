@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import resnest_zoo
 from resnest_zoo import hub
@@ -453,6 +455,42 @@ def test_convert_writes_into_the_cache_or_a_folder(
 def test_convert_goes_on_after_a_failure(mirror: FileServer, capsys: Capture) -> None:
     rows = as_json(capsys, "convert", "resnet50_msra", "tiny_mask", code=1)
     assert [row["ok"] for row in rows] == [False, True]
+
+
+def test_convert_makes_a_file_of_ones_own_one_that_needs_nothing_else(
+    tiny: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    model = resnest_zoo.get("tiny_mask", pretrained=False)
+    wrapped = {f"module.{key}": value for key, value in model.state_dict().items()}
+    own = tmp_path / "epoch_12.pth"
+    torch.save({"state_dict": wrapped, "args": argparse.Namespace(lr=0.1)}, own)
+    (row,) = as_json(capsys, "convert", own, "--model", "tiny_mask")
+    assert row["path"] == str(tmp_path / "epoch_12.safetensors")
+    found = resnest_zoo.get(row["path"])
+    assert found.categories == model.categories
+    assert all(torch.equal(value, found.state_dict()[key]) for key, value in model.state_dict().items())
+    (again,) = as_json(capsys, "convert", own, "--model", "tiny_mask", "--output", tmp_path / "out")
+    assert Path(again["path"]).read_bytes() == Path(row["path"]).read_bytes()
+    # A file that tells its model needs no --model.
+    (third,) = as_json(capsys, "convert", row["path"], "--output", tmp_path / "third")
+    assert resnest_zoo.get(third["path"]).config == found.config
+
+
+def test_convert_never_writes_over_another_file(tiny: Path, tmp_path: Path, capsys: Capture) -> None:
+    model = resnest_zoo.get("tiny_mask", pretrained=False)
+    own, other = tmp_path / "best.pth", tmp_path / "best.safetensors"
+    torch.save(model.state_dict(), own)
+    other.write_bytes(b"something else")
+    (row,) = as_json(capsys, "convert", own, "--model", "tiny_mask", code=1)
+    assert "best.safetensors is there already, and not made of this file" in row["error"]
+    assert other.read_bytes() == b"something else"
+    other.unlink()
+    for _ in range(2):  # its own conversion it may replace
+        as_json(capsys, "convert", own, "--model", "tiny_mask")
+    (row,) = as_json(capsys, "convert", other, "--model", "tiny_mask", code=1)
+    assert "is there already" in row["error"]
+    (row,) = as_json(capsys, "convert", tmp_path / "gone.pth", "--model", "tiny_mask", code=1)
+    assert "No such file" in row["error"]
 
 
 def test_convert_into_a_file_is_an_error(mirror: FileServer, tmp_path: Path, capsys: Capture) -> None:

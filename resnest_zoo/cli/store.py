@@ -40,9 +40,17 @@ def add_commands(commands: Any) -> None:
     bring.add_argument("name", metavar="NAME", help="the model it belongs to, or the file's published name")
     bring.set_defaults(run=_guarded(_import))
 
-    convert = commands.add_parser("convert", help="write checkpoints as safetensors")
-    _add_names(convert)
-    convert.add_argument("--output", type=Path, metavar="DIR", help="write there instead of into the cache")
+    convert = commands.add_parser(
+        "convert",
+        help="write checkpoints as safetensors",
+        description="Write checkpoints as safetensors: those of the zoo, and files of your own in any format "
+        "and layout that is read here, such as mmdetection's; of a file, config and classes too.",
+    )
+    _add_names(convert, also=" of the zoo, or a file")
+    convert.add_argument("--model", metavar="NAME", help="what the files are of, where they do not tell")
+    convert.add_argument(
+        "--output", type=Path, metavar="DIR", help="write there, not into the cache or beside FILE"
+    )
     convert.set_defaults(run=_guarded(_convert))
 
     mirror = commands.add_parser("mirror", help="fill a folder or a Hugging Face repository with checkpoints")
@@ -77,9 +85,9 @@ def add_commands(commands: Any) -> None:
         parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _add_names(parser: argparse.ArgumentParser) -> None:
+def _add_names(parser: argparse.ArgumentParser, also: str = "") -> None:
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("names", nargs="*", default=[], metavar="NAME", help="name or alias")
+    which.add_argument("names", nargs="*", default=[], metavar="NAME", help=f"name or alias{also}")
     which.add_argument("--all", action="store_true", help="all detectors")
 
 
@@ -243,16 +251,38 @@ def _artifact(name: str) -> hub.Artifact:
 
 def _convert(args: argparse.Namespace) -> int:
     from resnest_zoo.api import convert
+    from resnest_zoo.api.conversion import convert_file
 
     folder = args.output and Path(os.path.expanduser(args.output))
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
 
-    def work(entry: Entry) -> Row:
-        name = f"{Path(entry.artifact.filename).stem}.safetensors"
-        return {"path": str(convert(entry.name, folder and folder / name))}
+    def work(item: Entry | Path) -> Row:
+        stem = Path(item.artifact.filename).stem if isinstance(item, Entry) else item.stem
+        output = folder and folder / f"{stem}.safetensors"
+        if isinstance(item, Entry):
+            return {"path": str(convert(item.name, output))}
+        return {"path": str(convert_file(item, args.model, output))}
 
-    return _run_each(args, _entries(args), work)
+    return _run_each(args, _entries_and_files(args), work)
+
+
+def _entries_and_files(args: argparse.Namespace) -> Sequence[Entry | Path]:
+    """What to convert; with --model, all are files."""
+    if args.all and args.model:
+        raise ConfigError("--model says what files are of; --all names none")
+    if args.all:
+        return _entries(args)
+    items: list[Entry | Path] = []
+    for name in args.names:
+        path = Path(os.path.expanduser(name))
+        try:
+            items.append(path if args.model else _entry(name))
+        except UnknownModelError:
+            if not path.is_file():
+                raise
+            items.append(path)
+    return list(dict.fromkeys(items))
 
 
 def _mirror(args: argparse.Namespace) -> int:

@@ -121,6 +121,29 @@ def test_safetensors_are_read_whatever_the_files_name(path):
     assert all(torch.equal(got[key], state[key]) for key in state)
 
 
+@pytest.mark.parametrize("wrapper", ["model", "state_dict", "model_state", "model_state_dict", "blobs"])
+def test_tensors_are_found_below_what_trainers_put_them_in(path, wrapper):
+    torch_zip({wrapper: {"a": torch.ones(2)}, "epoch": 3}, path)
+    assert list(read_state_dict(path)) == ["a"]
+    torch_zip({"state_dict": {wrapper: {"a": torch.ones(2)}}}, path)
+    assert list(read_state_dict(path)) == ["a"]
+
+
+def test_a_file_that_holds_itself_ends(path):
+    content: dict[str, Any] = {}
+    content["model"] = content
+    numpy_pickle_of_itself = pickle.dumps(content, 2)
+    path.write_bytes(numpy_pickle_of_itself)
+    with pytest.raises(CheckpointError, match="entry 'model' is a "):
+        read_state_dict(path)
+
+
+def test_momenta_of_detectrons_files_are_left_out(path):
+    blobs = {"res2_0_branch2a_w": np.ones(3, "f4"), "res2_0_branch2a_w_momentum": np.ones(3, "f4")}
+    path.write_bytes(pickle.dumps({"blobs": blobs, "cfg": "…"}, 2))
+    assert list(read_state_dict(path)) == ["res2.0.conv1.weight"]
+
+
 def test_a_note_beside_the_tensors_is_left_out(path):
     torch_zip({"a": torch.ones(2), "__author__": "somebody"}, path)
     assert list(read_state_dict(path)) == ["a"]

@@ -79,6 +79,42 @@ def test_a_pickle_of_msra_loads_with_its_classifier_and_bias_left_out(tmp_path: 
     assert_equal(target, weights(source))
 
 
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_a_resnet_of_torchvision_converted_by_detectron2s_tool_loads(tmp_path: Path, protocol: int) -> None:
+    """tools/convert-torchvision-to-d2.py: our names, but whatever is in no stage is put into the stem."""
+    source, target = resnet(), resnet()
+    content = {key: value.numpy() for key, value in weights(source).items()}
+    content |= {"stem.fc.weight": np.ones((10, 4), np.float32), "stem.fc.bias": np.ones(10, np.float32)}
+    content["stem.conv1.norm.num_batches_tracked"] = np.array(7)
+    file = tmp_path / "r50.pkl"
+    whole = {"model": content, "__author__": "torchvision", "matching_heuristics": True}
+    file.write_bytes(pickle.dumps(whole, protocol=protocol))
+    load_initial(target, file)
+    assert_equal(target, weights(source))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_what_wraps_a_backbone_or_a_detector_is_taken_off(tmp_path: Path, prefix: str) -> None:
+    source = build_model(small_config())
+    file = tmp_path / "wrapped.pth"
+    for state in (weights(source), source.state_dict()):
+        torch.save({"state_dict": {f"{prefix}{key}": value for key, value in state.items()}}, file)
+        target = build_model(small_config())
+        load_initial(target, file)
+        assert_equal(target, weights(source))
+    head = target.roi_heads.box_head.fc1.weight
+    assert torch.equal(head, source.roi_heads.box_head.fc1.weight)
+
+
+def test_a_prefix_that_only_some_keys_have_stays_and_is_named(tmp_path: Path) -> None:
+    source = build_model(small_config())
+    state = dict(source.state_dict())
+    state["module.backbone.fpn_output2.weight"] = state.pop("backbone.fpn_output2.weight")
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(CheckpointError, match=r"1 unexpected keys:\n +module\.backbone\.fpn_output2\.weight"):
+        load_initial(build_model(small_config()), tmp_path / "odd.pth")
+
+
 def test_norms_whose_statistics_are_merged_keep_mean_0_and_variance_1() -> None:
     source = resnet()
     target = build_model(
