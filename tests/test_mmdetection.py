@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -19,6 +20,13 @@ from resnest_zoo.hub import Artifact
 from resnest_zoo.registry import MMDETECTION, info, register
 from tests import mmdetection_files
 from tests.servers import FileServer
+from tests.training.small_run import write_pictures
+
+TINY = (
+    *("SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "2", "INPUT.MIN_SIZE_TRAIN", "(64,)", "SEED", "1"),
+    *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "16", "MODEL.RPN.POST_NMS_TOPK_TRAIN", "50"),
+    *("DATALOADER.NUM_WORKERS", "0"),
+)
 
 
 @pytest.fixture
@@ -116,3 +124,32 @@ def test_a_file_that_torch_hub_keeps_under_its_escaped_name_is_adopted(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     assert resnest_zoo.fetch("faster_rcnn_resnest50_mmdet").read_bytes() == kept.read_bytes()
     assert served.paths == []
+
+
+@pytest.mark.parametrize("method", ["mask-rcnn", "cascade-mask-rcnn"])
+def test_training_starts_from_such_a_checkpoint(method: str, tmp_path: Path) -> None:
+    """With three mask heads, too: two iterations, own classes, and a checkpoint that tells what it is."""
+    base = f"MMDetection/{method}_s50_fpn_syncbn-backbone+head_ms-1x_coco.yaml"
+    config = mmdetection_files.small_config(base, tmp_path)
+    like = "mask_rcnn_resnest50" if method == "mask-rcnn" else "mask_cascade_resnest50"
+    before = mmdetection_files.filled(config)
+    mmdetection_files.write(tmp_path / "theirs.pth", mmdetection_files.their_names(before, like))
+    write_pictures(tmp_path / "data")
+    argv = ["--train-json", str(tmp_path / "data" / "annotations.json")]
+    argv += ["--train-images", str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert (
+        main(["train", "--model", str(config), "--weights", str(tmp_path / "theirs.pth"), *argv, *TINY]) == 0
+    )
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    losses = {key for line in lines for key in json.loads(line) if key.startswith("loss_mask")}
+    stages = {f"loss_mask_stage{k}" for k in range(3)}
+    assert losses == ({"loss_mask"} if method == "mask-rcnn" else stages)
+    after = resnest_zoo.get(tmp_path / "out" / "last.safetensors")
+    assert after.categories.things == ("red", "green")
+    assert after.config is not None
+    assert after.config.model.roi_mask_head.per_stage == (method != "mask-rcnn")
+    assert after.config.model.bbox_reg_clamp == "both"
+    stem = "backbone.bottom_up.stem.conv1_1.weight"  # frozen
+    assert torch.equal(after.state_dict()[stem], before.state_dict()[stem])
+    (found,) = after([torch.zeros(3, 64, 64, dtype=torch.uint8)])
+    assert found.masks is not None
