@@ -27,11 +27,11 @@ from resnest_zoo.registry import MMDETECTION, info
 FOLDER = Path(__file__).parents[1] / "tests" / "golden" / "mmdet"
 _KEYS = "keys.json.gz"
 _SUFFIX = "_mmdet"
-_CONFIGS: dict[str, tuple[str, Sequence[str]]] = {
-    "faster_rcnn_r50_pytorch": ("faster-rcnn_r50_fpn_1x_coco", ()),
-    "mask_rcnn_r50_caffe": ("mask-rcnn_r50-caffe_fpn_1x_coco", ()),
-    "cascade_rcnn_r101_pytorch": ("cascade-rcnn_r50_fpn_1x_coco", ("MODEL.RESNETS.DEPTH", "101")),
-    "mask_cascade_r50_pytorch": ("cascade-mask-rcnn_r50_fpn_1x_coco", ()),
+_CONFIGS = {
+    "faster_rcnn_r50_pytorch": "faster-rcnn_r50_fpn_1x_coco",
+    "mask_rcnn_r50_caffe": "mask-rcnn_r50-caffe_fpn_1x_coco",
+    "cascade_rcnn_r101_pytorch": "cascade-rcnn_r50_fpn_1x_coco",  # the depth is that of the file
+    "mask_cascade_r50_pytorch": "cascade-mask-rcnn_r50_fpn_1x_coco",
 }
 
 
@@ -53,12 +53,11 @@ def load_model(path: Path, opts: Sequence[str]) -> GeneralizedRCNN:
     """The model of a golden file, from a checkpoint in mmdetection's layout, through `resnest_zoo.get`."""
     stem = _stem(path)
     keys = path.with_name(_KEYS)
-    config, own = _CONFIGS.get(stem, ("", ()))
-    name = f"MMDetection/{config}.yaml" if config else entry_name(path)
+    name = f"MMDetection/{_CONFIGS[stem]}.yaml" if stem in _CONFIGS else entry_name(path)
     with TemporaryDirectory() as folder:
         file = Path(folder) / f"{stem}.pth"
         write_checkpoint(file, stem, keys if keys.is_file() else FOLDER / _KEYS)
-        return resnest_zoo.get(name, weights=file, overrides=["INPUT.MIN_SIZE_TEST", "0", *own, *opts])
+        return resnest_zoo.get(name, weights=file, overrides=["INPUT.MIN_SIZE_TEST", "0", *opts])
 
 
 def write_checkpoint(path: Path, model: str, keys: Path = FOLDER / _KEYS) -> None:

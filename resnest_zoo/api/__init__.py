@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from resnest_zoo import hub
+from resnest_zoo.api.mmdetection import is_theirs
 from resnest_zoo.api.origin import NUM_THINGS, Origin, class_counts, find_origin, trained_as
 from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import Checkpoint, load_checkpoint, write_safetensors
@@ -57,11 +58,13 @@ def get(
     Args:
         name: name or alias of an entry, such as "mask_rcnn_resnest50"; a config file (.yaml) in detectron2's
             schema, whose `weights` must be given; or a checkpoint that training here has written, such as
-            "out/best.safetensors" or its address, which holds its own config and classes. What a file is, its
-            bytes tell, whatever it is called.
+            "out/best.safetensors" or its address, which holds its own config and classes, or one of
+            mmdetection's. What a file is, its bytes tell, whatever it is called.
         pretrained: load the entry's published checkpoint; False leaves fresh random weights.
         weights: load this checkpoint instead, whatever `pretrained` says: a path, or an http(s) URL. One that
             training here has written is built as its own config and classes say, unless you give others.
+            One of mmdetection's is recognised by its tensors, its classes by the notes beside them; it is
+            built as `name` says where that fits it, else as what a warning says that it is taken for.
         num_classes: build heads for this many classes. Where that differs from the checkpoint, all but the
             class layers are loaded, and a warning names those.
         categories: what the classes mean: `Categories`, or names in class order; sets `num_classes` too.
@@ -92,9 +95,9 @@ def get(
     checkpoint = _open_checkpoint(origin, pretrained, weights, progress)
     if checkpoint is None:
         return build_model(cfg, named).to(chosen)
-    if weights is not None and num_classes is None and categories is None:
+    if weights is not None and (is_theirs(checkpoint) or (num_classes is None and categories is None)):
         origin = trained_as(checkpoint, origin) or origin
-        cfg, named = _with_classes(origin, changes, None, None)
+        cfg, named = _with_classes(origin, changes, num_classes, categories)
     # Where classes change, the checkpoint leaves layers to their fresh values; else it fills everything.
     before, after = origin.categories or _UNNAMED, named or _UNNAMED
     changes_things = num_classes is not None or before.things != after.things

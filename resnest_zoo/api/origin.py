@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from resnest_zoo import hub
+from resnest_zoo.api import mmdetection
 from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import Checkpoint
 from resnest_zoo.config import Config, load_config, parse_config
@@ -18,6 +19,10 @@ from resnest_zoo.registry import Entry, info
 
 logger = logging.getLogger(__name__)
 
+_UNTOLD = (
+    "; the file does not say so: for the other style name a config, such as MMDetection/"
+    "mask-rcnn_r50-caffe_fpn_1x_coco.yaml, and the file as weights"
+)
 _CONFIGS = (".yaml", ".yml")
 # Names that mean a file, also one that is missing.
 _ENDINGS = (*_CONFIGS, ".safetensors")
@@ -116,14 +121,29 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _described_by(checkpoint: Checkpoint) -> Origin | None:
-    """What a checkpoint itself tells of its model, as those of training here do."""
+    """What a checkpoint itself tells of its model, as those of training here and of mmdetection do."""
+    if mmdetection.is_theirs(checkpoint):
+        found = mmdetection.recognise(checkpoint)
+        logger.warning("%s: taken for %s%s", checkpoint.path, found.words, "" if found.told else _UNTOLD)
+        return Origin(str(checkpoint.path), found.config.dump(), found.categories, checkpoint=checkpoint)
     if checkpoint.config is None:
         return None
     return Origin(str(checkpoint.path), checkpoint.config, checkpoint.categories, checkpoint=checkpoint)
 
 
 def trained_as(checkpoint: Checkpoint, named: Origin) -> Origin | None:
-    """What the checkpoint of a training run was built from; None for any other."""
+    """What the checkpoint of a training run was built from; None for any other.
+
+    One of mmdetection's is built as the config that was named, where that fits it but for its depth.
+    """
+    if mmdetection.is_theirs(checkpoint):
+        found = mmdetection.recognise(checkpoint)
+        if found.is_of(named.load({})):
+            return replace(named, categories=found.categories, checkpoint=checkpoint)
+        deeper = named.load({"MODEL.RESNETS.DEPTH": found.config.model.resnets.depth})
+        if found.is_of(deeper):
+            return Origin(named.source, deeper.dump(), found.categories, checkpoint=checkpoint)
+        return _described_by(checkpoint)
     origin = _described_by(checkpoint)
     if origin is not None and _kind(origin.load({})) != _kind(named.load({})):
         logger.warning("%s: is not of %s; it is built as its own config says", origin.source, named.source)

@@ -119,7 +119,8 @@ _MMDETECTION: Rules = (
     (r"\bupsample\.", "deconv."),
     (r"\bconv_logits\.", "predictor."),
 )
-_OF_MMDETECTION = r"^roi_head\.bbox_head\."
+# Of any of its detectors, so that one that is not built here is refused by name.
+_OF_MMDETECTION = r"^(?:roi_head|rpn_head|bbox_head|mask_head|panoptic_head|semantic_head)\."
 
 _MMDETECTION_RESNEST = Layout(
     "mmdetection's",

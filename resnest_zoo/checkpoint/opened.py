@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from resnest_zoo.categories import Categories
+from resnest_zoo.categories import COCO, Categories
 from resnest_zoo.checkpoint.formats import Contents, read_contents
 from resnest_zoo.checkpoint.layouts import Layout, find_layout, unwrap
 from resnest_zoo.errors import CheckpointError, ConfigError
@@ -27,12 +27,14 @@ class Checkpoint(Mapping[str, Tensor]):
         format: told by its bytes.
         layout: whose names the file's tensors have.
         metadata: texts in the header of a safetensors file; empty for other formats.
+        beside: what a pickle holds beside the model, such as mmdetection's `meta`.
     """
 
     def __init__(self, path: Path, contents: Contents) -> None:
         self.path = path
         self.format = contents.format
         self.metadata = contents.metadata
+        self.beside = contents.beside
         names = unwrap(contents.tensors)
         self.layout: Layout = find_layout(names.values())
         ours = {key: self.layout.rename(name) for key, name in names.items()}
@@ -70,17 +72,38 @@ class Checkpoint(Mapping[str, Tensor]):
 
     @property
     def categories(self) -> Categories | None:
-        """What the classes of the model mean, if the file tells it.
+        """What the classes of the model mean, if the file tells it, as those of training here and of
+        mmdetection do.
 
         Raises:
             CheckpointError: what it tells is damaged.
         """
         if self.config is None:
-            return None
+            return self._noted_categories()
         try:
             return Categories(**json.loads(self.metadata["categories"]))
         except (ValueError, TypeError, RecursionError, ConfigError) as error:
             raise CheckpointError(f"{self.path}: its metadata are damaged: categories: {error}") from error
+
+    @property
+    def meta(self) -> Mapping[object, object]:
+        """The notes that mmdetection keeps beside the tensors; empty where there are none."""
+        return _mapping(self.beside.get("meta"))
+
+    def _noted_categories(self) -> Categories | None:
+        """mmdetection's names of the classes: of 3.x in `dataset_meta`, of 2.x in `CLASSES`."""
+        described = _mapping(self.meta.get("dataset_meta"))
+        names = described.get("classes") or described.get("CLASSES") or self.meta.get("CLASSES")
+        names = (names,) if isinstance(names, str) else names
+        if not isinstance(names, tuple | list) or not names or not all(isinstance(n, str) for n in names):
+            return None
+        if len(set(names)) < len(names):
+            return None  # nothing tells them apart
+        return COCO if tuple(names) == COCO.things else Categories.named(tuple(names))
+
+
+def _mapping(value: object) -> Mapping[object, object]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
