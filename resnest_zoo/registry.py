@@ -1,7 +1,8 @@
 """Every model of the zoo: where its config and weights are, and what was published about it.
 
-    zoo.entry      the record of one model
-    zoo.published    the 21 detectors and five ImageNet backbones, as data
+    zoo.entry        the record of one model
+    zoo.published    the 21 detectors, as data
+    zoo.backbones    the ImageNet backbones that training starts from
     zoo.mmdetection  eight detectors that mmdetection trained, as data
     zoo.shipped      the two small detectors whose weights come with the package
     zoo.zoo_file     entries written by users
@@ -20,6 +21,7 @@ from threading import Lock
 from resnest_zoo import hub
 from resnest_zoo.errors import DownloadError, RegistryError, UnknownModelError, shown
 from resnest_zoo.hub import Artifact
+from resnest_zoo.zoo.backbones import backbone_entries
 from resnest_zoo.zoo.entry import TASKS, Entry, Reported, Task, suggest
 from resnest_zoo.zoo.mmdetection import mmdetection_entries
 from resnest_zoo.zoo.published import published_entries
@@ -222,7 +224,8 @@ def _read_environment() -> None:
 
 
 _add(published_entries())
-PUBLISHED = tuple(entry.name for entry in _ENTRIES.values() if entry.task != "backbone")  # the 21, in order
+PUBLISHED = tuple(_ENTRIES)  # the 21, in order
+_add(backbone_entries())
 _add(mmdetection_entries())
 MMDETECTION = tuple(entry.name for entry in mmdetection_entries())  # the eight of another host
 _add(shipped_entries())

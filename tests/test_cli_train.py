@@ -13,6 +13,8 @@ import pytest
 import torch
 
 import resnest_zoo
+from resnest_zoo.api import find_config
+from resnest_zoo.api.start import Start, find_start
 from resnest_zoo.checkpoint import read_safetensors_metadata
 from resnest_zoo.cli import main
 from resnest_zoo.cli import train_net as script
@@ -417,17 +419,18 @@ def test_train_net_refuses_what_cannot_work(
 def test_weights_of_train_net_are_paths_names_or_addresses(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = Path(weights(tiny, "mask"))
-    assert script.find_weights("") is None
-    assert script.find_weights(str(file)) == file
+    file, config = Path(weights(tiny, "mask")), find_config("tiny_mask")
+    assert find_start("", config) is None
+    assert find_start(str(file), config) == Start(file)
     monkeypatch.setenv("RESNEST_ZOO_MIRROR", str(tiny))
-    found = script.find_weights("tiny_mask")
+    found = find_start("tiny_mask", config)
     assert found is not None
-    assert found.read_bytes() == file.read_bytes()
+    assert found.entry == resnest_zoo.info("tiny_mask")
+    assert found.path.read_bytes() == file.read_bytes()
     with pytest.raises(
-        resnest_zoo.ZooError, match=r"MODEL\.WEIGHTS: no/such\.pth: no such file, and No model"
+        resnest_zoo.ZooError, match=r"MODEL\.WEIGHTS: 'no/such\.pth': no such file, and No model"
     ):
-        script.find_weights("no/such.pth")
+        find_start("no/such.pth", config)
 
 
 def test_train_net_refuses_weights_that_are_no_whole_detector_for_evaluation(

@@ -28,12 +28,14 @@ class Layout:
         marks: patterns, each of which some key of such a file contains.
         rules: patterns and what takes their place, in turn.
         unused: patterns of keys that hold nothing a detector has.
+        stride_in_1x1: where its bottlenecks stride; None where files differ.
     """
 
     name: str
     marks: tuple[str, ...] = ()
     rules: Rules = ()
     unused: tuple[str, ...] = ()
+    stride_in_1x1: bool | None = None
 
     def rename(self, key: str) -> str | None:
         """Our name of a tensor; None for one that is unused."""
@@ -96,6 +98,7 @@ _TORCHVISION = Layout(
     "torchvision's",
     marks=(r"^layer1\.0\.conv1\.", r"^conv1\.weight$"),
     rules=((r"^conv1\.", "stem.conv1."), (r"^bn1\.", "stem.conv1.norm."), *_BLOCKS, *_PLAIN_SHORTCUT),
+    stride_in_1x1=False,
 )
 
 # mmdetection's two-stage detectors, of 2.x and 3.x. A cascade numbers its heads by stages.

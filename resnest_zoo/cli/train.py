@@ -17,10 +17,12 @@ from resnest_zoo.errors import ConfigError, DataError
 from resnest_zoo.hub.staging import write_staged
 
 if TYPE_CHECKING:
+    from resnest_zoo.categories import Categories
     from resnest_zoo.config import Config
     from resnest_zoo.data.dataset import Dataset
     from resnest_zoo.data.panoptic import PanopticFiles
     from resnest_zoo.distributed import World
+    from resnest_zoo.models import GeneralizedRCNN
     from resnest_zoo.training.trainer import Options, Outcome, Precision
 
 BY_NAME = "take categories for classes of the model by their names, whatever their ids"
@@ -38,7 +40,9 @@ def add_commands(commands: Any) -> None:
     train.add_argument(
         "--model", required=True, metavar="NAME", help="what to start from; also a config or a checkpoint"
     )
-    train.add_argument("--weights", metavar="PATH|URL", help="other weights to start from")
+    train.add_argument(
+        "--weights", metavar="PATH|URL|NAME", help="other weights to start from, of a detector or a backbone"
+    )
     train.add_argument("--from-scratch", action="store_true", help="start from random weights")
     for part in ("train", "val"):
         needed = part == "train"
@@ -145,7 +149,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _train_in(args: argparse.Namespace, config: Config, options: Options, world: World) -> int:
-    from resnest_zoo.api import find_config, get
+    from resnest_zoo.api import find_config
     from resnest_zoo.training.schedule import propose_schedule
     from resnest_zoo.training.trainer import train
     from resnest_zoo.training.validation import read_validation_set
@@ -163,15 +167,7 @@ def _train_in(args: argparse.Namespace, config: Config, options: Options, world:
     given = dict(zip(args.overrides[::2], args.overrides[1::2], strict=True))
     changes = {**schedule, **given}
     seed_everything(config.seed)
-    model = get(
-        args.model,
-        pretrained=not args.from_scratch,
-        weights=args.weights,
-        categories=data.categories,
-        device=world.device(args.device or default_device()),
-        overrides=changes,
-        rename=False,
-    )
+    model = _starting_model(args, data.categories, config, changes, world)
     validation = {}
     assert model.config is not None
     if world.is_main:
@@ -181,6 +177,35 @@ def _train_in(args: argparse.Namespace, config: Config, options: Options, world:
         files = args.val_json, args.val_images
         validation["val"] = read_validation_set(*files, model, panoptic, world, by_name=args.by_name)
     return exit_code(train(model, data, validation, options, world))
+
+
+def _starting_model(
+    args: argparse.Namespace,
+    categories: Categories,
+    config: Config,
+    changes: dict[str, Any],
+    world: World,
+) -> GeneralizedRCNN:
+    """The model with the weights that training starts from, those of a whole detector or of a backbone."""
+    from resnest_zoo.api import get
+    from resnest_zoo.api.start import find_start
+    from resnest_zoo.checkpoint import Checkpoint
+    from resnest_zoo.training.initial import load_initial
+
+    start = find_start(args.weights or "", config)
+    backbone = start is not None and not Checkpoint.open(start.path).is_detector
+    model = get(
+        args.model,
+        pretrained=not (args.from_scratch or backbone),
+        weights=None if start is None or backbone else start.path,
+        categories=categories,
+        device=world.device(args.device or default_device()),
+        overrides=changes,
+        rename=False,
+    )
+    if start is not None and backbone:
+        load_initial(model, start.path)
+    return model
 
 
 def read_training_set(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,7 +24,7 @@ from resnest_zoo.cli.train import (
     seed_everything,
     show_progress,
 )
-from resnest_zoo.errors import ConfigError, UnknownModelError, ZooError
+from resnest_zoo.errors import ConfigError, ZooError
 from resnest_zoo.hub.staging import staged
 from resnest_zoo.training.launch import Machines, is_launched, launch
 
@@ -231,46 +230,16 @@ def _listed(categories: Categories) -> list[str]:
 
 def _build(config: Config, categories: Categories, world: World) -> GeneralizedRCNN:
     """The model on this process's device, with the weights that training starts from."""
+    from resnest_zoo.api.start import find_start
     from resnest_zoo.models import build_model
     from resnest_zoo.training.initial import load_initial
 
     seed_everything(config.seed)
     model = build_model(config, categories)
-    path = find_weights(config.model.weights)
-    if path is not None:
-        load_initial(model, path, _published_classes(config.model.weights))
+    start = find_start(config.model.weights, config)
+    if start is not None:
+        load_initial(model, start.path, start.entry.categories if start.entry else None)
     return model.to(_device(config, world))
-
-
-def _published_classes(weights: str) -> Categories | None:
-    """The classes of the zoo's checkpoint of that name; None for a file, which may tell its own."""
-    from resnest_zoo.registry import info
-
-    try:
-        return None if Path(os.path.expanduser(weights)).is_file() else info(weights).categories
-    except UnknownModelError:
-        return None
-
-
-def find_weights(name: str) -> Path | None:
-    """The file behind MODEL.WEIGHTS: a path, a name or URL of the zoo, another URL; None for "".
-
-    Raises:
-        ConfigError: it is none of these.
-        DownloadError: it cannot be had.
-    """
-    from resnest_zoo import hub
-    from resnest_zoo.api import fetch
-
-    path = Path(os.path.expanduser(name))
-    if not name or path.is_file():
-        return path if name else None
-    try:
-        return fetch(name)
-    except UnknownModelError as error:
-        if name.startswith(("http://", "https://")):
-            return hub.fetch(hub.Artifact.from_url(name))
-        raise ConfigError(f"MODEL.WEIGHTS: {name}: no such file, and {error}") from error
 
 
 def _device(config: Config, world: World) -> str:
@@ -296,6 +265,7 @@ def _validation(
 
 
 def _evaluate_only(args: argparse.Namespace, config: Config, sets: list[SetFiles], world: World) -> int:
+    from resnest_zoo.api.start import Start, find_start
     from resnest_zoo.checkpoint import Checkpoint, load_checkpoint
     from resnest_zoo.data.coco import read_categories
     from resnest_zoo.models import build_model
@@ -303,11 +273,12 @@ def _evaluate_only(args: argparse.Namespace, config: Config, sets: list[SetFiles
     from resnest_zoo.training.state import LAST
 
     last = Path(config.output_dir) / LAST
-    path = last if args.resume and last.is_file() else find_weights(config.model.weights)
-    if path is None:
+    resumed = args.resume and last.is_file()
+    start = Start(last) if resumed else find_start(config.model.weights, config)
+    if start is None:
         raise ConfigError("--eval-only: name the weights: MODEL.WEIGHTS PATH")
-    checkpoint = Checkpoint.open(path)
-    categories = checkpoint.categories or _published_classes(config.model.weights)
+    checkpoint = Checkpoint.open(start.path)
+    categories = checkpoint.categories or (start.entry.categories if start.entry else None)
     categories = categories or read_categories(sets[0].annotations, sets[0].panoptic)
     model = build_model(config, categories)
     load_checkpoint(model, checkpoint)

@@ -16,6 +16,8 @@ from resnest_zoo.errors import RegistryError, shown
 _MAX_NAME_BYTES = 240
 _PIN_FILE = "pins.json"  # and what a damaged one is renamed to
 _SHA256_DIGITS = 64
+# Repository with or without a revision, and the file in it.
+HF_FILE = r"hf://([\w.-]+/[\w.-]+(?:@[\w.-]+)?)/([^\s\\?#\x00-\x1f\x7f]+)"
 _PREFIX_DIGITS = 8  # what the published file names carry
 
 
@@ -25,7 +27,7 @@ class Artifact:
 
     Attributes:
         filename: plain name of the file, in our cache and in every mirror.
-        urls: http(s) addresses, in the order they are tried.
+        urls: addresses in the order they are tried, http(s)://… or hf://organisation/repository[@revision]/file.
         sha256: full SHA-256 as 64 lower-case hex digits, when known.
         sha256_prefix: its first digits (at least 8), when only those were published.
         size: bytes, when known.
@@ -90,7 +92,9 @@ class Artifact:
         """The host of its first address; None without any."""
         from urllib.parse import urlsplit
 
-        return urlsplit(self.urls[0]).hostname if self.urls else None
+        if not self.urls:
+            return None
+        return "huggingface.co" if self.urls[0].startswith("hf://") else urlsplit(self.urls[0]).hostname
 
     @property
     def expected_sha256(self) -> str | None:
@@ -116,7 +120,10 @@ def _check_filename(name: str) -> None:
 
 
 def _check_url(url: str) -> None:
+    if re.fullmatch(HF_FILE, url):
+        return
     if not re.fullmatch(r"https?://[^\s/?#\x00-\x1f\x7f]+/[^\s\x00-\x1f\x7f]+", url, re.IGNORECASE):
         raise RegistryError(
-            f"{shown(url)} is no clean address of a file; expected http(s)://host/path, without blanks"
+            f"{shown(url)} is no clean address of a file; expected http(s)://host/path or "
+            "hf://organisation/repository/file, without blanks"
         )

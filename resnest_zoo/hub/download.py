@@ -27,7 +27,16 @@ from resnest_zoo.hub.locks import locked
 from resnest_zoo.hub.part import CHUNK, Part, partial_size, remove_leftovers
 from resnest_zoo.hub.pins import Pin, now, read_pins, stamp_of, write_pin
 from resnest_zoo.hub.settings import Settings, read_settings
-from resnest_zoo.hub.sources import Source, explain_hf, find_copies, find_sources, hf_address, hf_token
+from resnest_zoo.hub.sources import (
+    Source,
+    explain_hf,
+    find_copies,
+    find_sources,
+    hf_address,
+    hf_token,
+    source_of,
+    web_address,
+)
 from resnest_zoo.hub.staging import share
 from resnest_zoo.hub.transfer import RefusedError, receive_http
 from resnest_zoo.recognition import describe_folder, find_stranger
@@ -298,7 +307,7 @@ class _Fetch:
             expected = self.pin.sha256
         lines += [
             "Get the file by hand:",
-            *(f"  address  {Source('http', url)}" for url in artifact.urls),
+            *(f"  address  {web_address(source_of(url))}" for url in artifact.urls),
             f"  save as  {self.target}",
             f"  SHA-256  {expected or 'not known; compare the file with a copy you trust'}",
             f"or import a copy: resnest-zoo import FILE {artifact.filename}",

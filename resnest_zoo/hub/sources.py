@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resnest_zoo.errors import ConfigError, DownloadError, shown
-from resnest_zoo.hub.artifact import Artifact
+from resnest_zoo.hub.artifact import HF_FILE, Artifact
 from resnest_zoo.hub.cache import public_address
 from resnest_zoo.hub.settings import Settings
 from resnest_zoo.hub.transfer import RefusedError
@@ -42,8 +42,19 @@ def find_sources(artifact: Artifact, settings: Settings) -> list[Source]:
         ConfigError: a mirror cannot be one.
     """
     sources = [_in_mirror(mirror, artifact.filename) for mirror in settings.mirrors]
-    sources += [Source("http", url) for url in artifact.urls]
+    sources += map(source_of, artifact.urls)
     return [source for source in sources if source.kind == "file" or not settings.offline]
+
+
+def source_of(url: str) -> Source:
+    """The source that an artifact's address stands for."""
+    found = re.fullmatch(HF_FILE, url)
+    return Source("hf", found[1], found[2]) if found else Source("http", url)
+
+
+def web_address(source: Source) -> str:
+    """Where a person gets the file of a source by hand."""
+    return hf_address(source) if source.kind == "hf" else str(source)
 
 
 def _in_mirror(mirror: str, filename: str) -> Source:

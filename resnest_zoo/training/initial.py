@@ -12,7 +12,7 @@ from torch import Tensor
 
 from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import Checkpoint, is_classifier, load_checkpoint, require_finite
-from resnest_zoo.errors import CheckpointError
+from resnest_zoo.errors import CheckpointError, ConfigError
 from resnest_zoo.models import GeneralizedRCNN
 
 logger = logging.getLogger(__name__)
@@ -37,8 +37,15 @@ def load_initial(model: GeneralizedRCNN, path: Path, categories: Categories | No
 
     Raises:
         CheckpointError: the file cannot be read, or does not fit.
+        ConfigError: bottlenecks of its layout stride elsewhere than the model's, which no shape tells.
     """
     checkpoint = Checkpoint.open(path)
+    strides = checkpoint.layout.stride_in_1x1
+    if model.config is not None and strides not in (None, model.config.model.resnets.stride_in_1x1):
+        raise ConfigError(
+            f"MODEL.RESNETS.STRIDE_IN_1X1: {path} has {checkpoint.layout.name} names, whose bottlenecks were "
+            f"trained with {strides}, but the config says {not strides}"
+        )
     if checkpoint.is_detector:
         known = checkpoint.categories or categories
         names = {} if known is None else model.changed_classes(known, rename=False)

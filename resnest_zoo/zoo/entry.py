@@ -78,6 +78,7 @@ class Entry:
         backbone: such as "ResNeSt-50-DCNv2".
         parameters: number of parameters, frozen ones included; None if unknown.
         categories: meaning of the classes; None if not stated, and for a backbone.
+        expects: keys of the config, and the values that a backbone was trained with.
         pretrained_from: name of the backbone entry that training started from.
         reported: published results.
         log_url: training log.
@@ -97,6 +98,7 @@ class Entry:
     backbone: str = ""
     parameters: int | None = None
     categories: Categories | None = None
+    expects: tuple[tuple[str, object], ...] = ()
     pretrained_from: str | None = None
     reported: tuple[Reported, ...] = ()
     log_url: str | None = None

@@ -1,7 +1,7 @@
 """The published models as data: one row each, in the order of their page.
 
 Source of numbers and addresses: https://github.com/chongruo/detectron2-ResNeSt. Of a SHA-256 at most the
-first eight digits are published, in the file's name; two detectors and the MSRA backbones lack even those.
+first eight digits are published, in the file's name; two detectors lack even those.
 """
 
 from __future__ import annotations
@@ -11,16 +11,12 @@ from typing import NamedTuple
 
 from resnest_zoo.categories import COCO, COCO_PANOPTIC
 from resnest_zoo.hub import Artifact
+from resnest_zoo.zoo.backbones import in_print
 from resnest_zoo.zoo.entry import Entry, Reported, Task
 
 _PAGE = "https://github.com/chongruo/detectron2-ResNeSt"
 _BUCKET = "https://s3.us-west-1.wasabisys.com/resnest/detectron"
 _LICENCE = "Apache-2.0 (of the repository that links the weights; none is stated for the weights themselves)"
-
-_MSRA_PAGE = "https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md"
-_MSRA_PATH = "ImageNetPretrained/MSRA"
-_MSRA_URL = f"https://dl.fbaipublicfiles.com/detectron2/{_MSRA_PATH}"
-_MSRA_LICENCE = "CC-BY-SA-3.0 (detectron2's model zoo, where the converted file is published)"
 
 
 class _Model(NamedTuple):
@@ -125,36 +121,12 @@ _FURTHER_RESULTS = {
     "mask_cascade_resnest200_dcn_3x": (Reported("COCO", "test-dev2019", tta=True, box=53.30, mask=47.10),),
 }
 
-_RESNEST_BACKBONES = (("resnest50", "255b5649"), ("resnest101", "486f69a8"), ("resnest200", "02644020"))
-_MSRA_BACKBONES = (("resnet50", "R-50"), ("resnet101", "R-101"))
-
 
 def published_entries() -> Iterator[Entry]:
-    """The 21 detectors, then the five backbones that their training started from."""
+    """The 21 detectors."""
     for method in _METHODS:
         for model in method.models:
             yield _detector(method, model)
-    for backbone, digits in _RESNEST_BACKBONES:
-        stem = f"{backbone}_detectron-{digits}"
-        yield Entry(
-            name=f"{backbone}_imagenet",
-            task="backbone",
-            artifact=Artifact(f"{stem}.pth", (f"{_BUCKET}/{stem}.pth",), sha256_prefix=digits),
-            aliases=(f"{backbone}_detectron", stem),
-            backbone=_in_print(backbone),
-            licence=_LICENCE,
-            source=_PAGE,
-        )
-    for backbone, stem in _MSRA_BACKBONES:
-        yield Entry(
-            name=f"{backbone}_msra",
-            task="backbone",
-            artifact=Artifact(f"{stem}.pkl", (f"{_MSRA_URL}/{stem}.pkl",)),
-            aliases=(f"{_MSRA_PATH}/{stem}", f"detectron2://{_MSRA_PATH}/{stem}"),
-            backbone=_in_print(backbone),
-            licence=_MSRA_LICENCE,
-            source=_MSRA_PAGE,
-        )
 
 
 def _detector(method: _Method, model: _Model) -> Entry:
@@ -174,7 +146,7 @@ def _detector(method: _Method, model: _Model) -> Entry:
         config=f"{path}.yaml",
         aliases=tuple(dict.fromkeys((stem, checkpoint, path))),
         method=method.in_print,
-        backbone=_in_print(model.variant),
+        backbone=in_print(model.variant),
         parameters=model.parameters,
         categories=COCO_PANOPTIC if panoptic else COCO,
         pretrained_from=f"{backbone}_{'imagenet' if backbone.startswith('resnest') else 'msra'}",
@@ -183,10 +155,3 @@ def _detector(method: _Method, model: _Model) -> Entry:
         licence=_LICENCE,
         source=_PAGE,
     )
-
-
-def _in_print(variant: str) -> str:
-    """ "resnest50_dcn" as papers write it: "ResNeSt-50-DCNv2"."""
-    backbone, *options = variant.split("_")
-    name = backbone.replace("resnest", "ResNeSt-").replace("resnet", "ResNet-")
-    return f"{name}-DCNv2" if "dcn" in options else name

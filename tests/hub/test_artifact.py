@@ -51,6 +51,8 @@ def test_plain_file_names_are_accepted(name: str) -> None:
         "https://host/model.pth ",
         "https://host/my model.pth",
         "ftp://host/m.pth",
+        "hf://organisation/m.pth",
+        "hf://a/b c/m.pth",
         "file:///m.pth",
         "https://host",
         "https:///m.pth",
@@ -84,6 +86,14 @@ def test_the_expected_hash_is_the_longest_known() -> None:
     assert Artifact("m.pth", sha256=FULL, sha256_prefix=FULL[:8]).expected_sha256 == FULL
     assert Artifact("m.pth", sha256_prefix=FULL[:8]).expected_sha256 == FULL[:8]
     assert Artifact("m.pth", path=Path("m.pth")).expected_sha256 is None
+
+
+@pytest.mark.parametrize("url", ["hf://timm/resnest50d.in1k/model.safetensors", "hf://me/a@v1.0/sub/m.pth"])
+def test_a_file_of_a_hugging_face_repository_has_an_address(url: str) -> None:
+    artifact = Artifact.from_url(url)
+    assert artifact.urls == (url,)
+    assert artifact.host == "huggingface.co"
+    assert artifact.filename.endswith(f"-{url.rpartition('/')[2]}")
 
 
 def test_from_url_reads_the_published_hash_prefix() -> None:

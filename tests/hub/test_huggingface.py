@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import resnest_zoo
 from resnest_zoo.errors import DownloadError, IntegrityError
 from resnest_zoo.hub import Artifact, cache_dir, fetch, transfer
 from resnest_zoo.hub.pins import read_pins
@@ -180,3 +181,35 @@ def test_the_token_is_sent_to_the_hub_and_to_nobody_else(
     assert fetch(ARTIFACT).read_bytes() == BODY
     assert [request.headers.get("Authorization") for request in hub.requests] == ["Bearer hf_x"]
     assert [request.headers.get("Authorization") for request in server.requests] == [None]
+
+
+def test_an_entrys_own_addresses_may_lie_there_and_are_asked_in_turn(
+    hub: HubServer, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RESNEST_ZOO_MIRROR")
+    assert server.folder is not None
+    (server.folder / NAME).write_bytes(BODY)
+    hub.files["you/nets", "v1.0", "sub/model.safetensors"] = BODY
+    urls = (
+        f"hf://{REPOSITORY}/none.pth",
+        f"{server.url}/none.pth",
+        "hf://you/nets@v1.0/sub/model.safetensors",
+    )
+    assert fetch(Artifact(NAME, urls, sha256=SHA)).read_bytes() == BODY
+    assert hub.paths == [
+        f"/{REPOSITORY}/resolve/main/none.pth",
+        "/you/nets/resolve/v1.0/sub/model.safetensors",
+    ]
+    assert server.paths == ["/none.pth"]
+    with pytest.raises(DownloadError, match=f"address  {hub.url}/{REPOSITORY}/resolve/main/none.pth"):
+        fetch(Artifact("other.pth", urls[:2]))
+
+
+def test_timms_backbones_are_had_by_the_names_timm_gives_them(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RESNEST_ZOO_MIRROR")
+    hub.files["timm/resnest50d.in1k", "main", "model.safetensors"] = BODY
+    path = resnest_zoo.fetch("timm/resnest50d.in1k")
+    assert path == cache_dir() / "timm-resnest50d.in1k.safetensors"
+    assert path.read_bytes() == BODY

@@ -20,10 +20,20 @@ BACKBONES = [
     "resnest200_imagenet",
     "resnet50_msra",
     "resnet101_msra",
+    "resnest50_authors",
+    "resnest101_authors",
+    "resnest200_authors",
+    "resnest269_authors",
+    "resnest50_timm",
+    "resnest101_timm",
+    "resnest200_timm",
+    "resnest269_timm",
+    "resnet50_torchvision",
+    "resnet101_torchvision",
 ]
 
 
-def test_there_are_21_detectors_and_five_backbones() -> None:
+def test_there_are_21_detectors_and_the_backbones_of_five_trainings() -> None:
     assert len(PUBLISHED) == 21
     assert tuple(list_models()) == (*PUBLISHED, *MMDETECTION, *SHIPPED)
     assert list_models(backbones=True) == [*PUBLISHED, *BACKBONES, *MMDETECTION, *SHIPPED]
@@ -58,12 +68,15 @@ def test_a_detector_has_every_fact(name: str) -> None:
 @pytest.mark.parametrize("name", [*PUBLISHED, *BACKBONES])
 def test_addresses_are_clean_and_carry_the_published_hash(name: str) -> None:
     artifact = info(name).artifact
-    (url,) = artifact.urls
-    assert url == url.strip()
-    assert urlsplit(url).scheme == "https"
-    assert url.endswith(f"/{artifact.filename}")
-    published = re.search(r"-([0-9a-f]{8})\.pth$", url)
-    assert artifact.sha256_prefix == (published and published[1])
+    for url in artifact.urls:
+        assert url == url.strip()
+        if urlsplit(url).scheme == "hf":
+            assert re.fullmatch(r"hf://timm/resnest\d+[de]\.in1k/model\.safetensors", url)
+            continue
+        assert urlsplit(url).scheme == "https"
+        assert url.endswith(f"/{artifact.filename}")
+        published = re.search(r"-([0-9a-f]{8})\.pth$", url)
+        assert artifact.sha256_prefix == (published and published[1])
 
 
 def test_files_without_a_published_hash_are_known() -> None:
@@ -73,6 +86,7 @@ def test_files_without_a_published_hash_are_known() -> None:
         "mask_cascade_resnest200_3x",
         "resnet50_msra",
         "resnet101_msra",
+        *(f"resnest{depth}_timm" for depth in (50, 101, 200, 269)),
     ]
 
 
