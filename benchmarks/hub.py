@@ -29,6 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.ratios import Row, add_options, report, turns
+from resnest_zoo.cli.common import processors
 from resnest_zoo.hub import Artifact, fetch, find_fault
 from resnest_zoo.hub.pins import Pin, now, write_pin
 
@@ -89,7 +90,7 @@ def measure_download(folder: Path, size: int, rounds: int) -> Row:
 
 def measure_verification(folder: Path, size: int, rounds: int) -> Row:
     """Eight files of an eighth of the size each."""
-    jobs = os.cpu_count() or 1
+    jobs = processors()
     artifacts = []
     for number in range(8):
         body = b"\x80" + os.urandom(size // 8)

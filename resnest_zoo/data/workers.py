@@ -80,12 +80,25 @@ def read_ahead(
         # Else the loader would draw from the global generator each time that it starts.
         generator=torch.Generator().manual_seed(seed),
     )
-    yield from _parcels(loader)
+    try:
+        yield from _parcels(loader)
+    except _NoRoomError as error:
+        logger.warning("no worker processes, pictures are read in between: %s", error)
+        yield from map(make, keys)
+
+
+class _NoRoomError(Exception):
+    """Workers cannot be started: where they are not forked, what they work on comes through shared memory."""
 
 
 def _parcels(loader: DataLoader[Any]) -> Iterator[Any]:
     before = set(multiprocessing.active_children())
-    parcels: Iterator[_Parcel] | None = iter(loader)
+    try:
+        parcels: Iterator[_Parcel] | None = iter(loader)
+    except RuntimeError as error:
+        if "shared memory" not in str(error):
+            raise
+        raise _NoRoomError(str(error)) from error
     workers = [child for child in multiprocessing.active_children() if child not in before]
     _defer_deaths()
     try:
@@ -278,10 +291,12 @@ def outlive_signals(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+        parent = multiprocessing.parent_process()  # which is not `getppid` where a server forks
+        assert parent is not None
+        threading.Thread(target=_end_with_parent, args=(parent.pid,), daemon=True).start()
 
 
-def _end_with_parent(parent: int) -> None:
+def _end_with_parent(parent: int | None) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)  # not sys.exit, which would end this thread alone

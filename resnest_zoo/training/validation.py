@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from resnest_zoo.data.coco import categories_of
 from resnest_zoo.data.file_names import file_hint
 from resnest_zoo.data.panoptic import PanopticFiles
 from resnest_zoo.data.sizes import check_sizes
+from resnest_zoo.data.workers import count_workers
 from resnest_zoo.distributed import World
 from resnest_zoo.errors import DataError, ZooError, shown, some
 from resnest_zoo.evaluation.classes import match_classes
@@ -173,7 +173,7 @@ def _check_maps(data: ValidationSet, pictures: Sequence[Picture]) -> str | None:
     started = perf_counter()
     if len(pictures) >= _WORTH_A_NOTE:
         logger.info("%s: %d panoptic files are checked", data.panoptic_folder, len(pictures))
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(count_workers(8)) as pool:
         problems = [text for text in pool.map(partial(_problem_of_map, data), pictures) if text]
     if len(pictures) >= _WORTH_A_NOTE:
         logger.info("%s: checked in %.0f s", data.panoptic_folder, perf_counter() - started)

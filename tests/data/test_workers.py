@@ -10,6 +10,7 @@ import sys
 import time
 from itertools import count, islice
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -151,6 +152,45 @@ def test_where_no_semaphores_can_be_made_there_are_no_workers(
     with caplog.at_level(logging.WARNING):
         check(list(read_ahead(make, range(3), 2)), [0, 1, 2])
     assert "no worker processes, pictures are read in between: no semaphores here" in caplog.text
+
+
+def test_where_workers_cannot_be_started_for_lack_of_room_there_are_none(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </x>: No space left on device (28)"
+        )
+
+    monkeypatch.setattr(workers.DataLoader, "__iter__", refuse)
+    with caplog.at_level(logging.WARNING):
+        check(list(read_ahead(make, range(3), 2)), [0, 1, 2])
+    assert "no worker processes, pictures are read in between: unable to allocate" in caplog.text
+
+
+_NOT_FORKED = """
+import multiprocessing
+from itertools import count
+from tests.data.test_workers import make, read_ahead
+if __name__ == "__main__":
+    multiprocessing.set_start_method("forkserver")
+    reader = read_ahead(make, count(), 1)
+    print(next(reader).key)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="no such method")
+def test_workers_that_a_server_forks_end_with_the_program(tmp_path: Path) -> None:
+    """As Python 3.14 starts them: their parent by number is the server, not the program."""
+    script = tmp_path / "script.py"
+    script.write_text(_NOT_FORKED)
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
 
 
 # Deaths
