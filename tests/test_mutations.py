@@ -13,12 +13,16 @@ import yaml
 
 from resnest_zoo.checkpoint import Checkpoint, read_safetensors_metadata, read_state_dict
 from resnest_zoo.config import load_config, resolve_path
+from resnest_zoo.data.coco import read_dataset
 from resnest_zoo.errors import ConfigError, DataError
+from resnest_zoo.evaluation.coco_json import load_truth, read_rows
 from resnest_zoo.hub import read_lock, read_pins
 from resnest_zoo.integrations.mirror import read_manifest
 from resnest_zoo.registry import load_zoo
 from resnest_zoo.training.curves import draw_curves
 from resnest_zoo.training.recorder import read_metrics
+from tests.data.small_set import SmallSet
+from tests.evaluation.detection_sets import Builder
 from tests.mutations import check_each, mutated_bytes, mutated_json, mutated_trees
 from tests.tiny_zoo import isolate_registry
 
@@ -204,3 +208,45 @@ def test_a_base_in_the_home_of_nobody_is_a_missing_file(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("_BASE_: ~nobody-at-all/x.yaml")
     with pytest.raises(ConfigError, match=r"mine\.yaml: _BASE_: no such file: .*~nobody-at-all/x.yaml"):
         load_config(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_annotations_for_training(tmp_path: Path, skip_bad: bool) -> None:
+    data = SmallSet(tmp_path, [(40, 60), (50, 30)])
+    files = data.write_panoptic()
+    write, write_panoptic = writer(tmp_path / "annotations.json"), writer(files.annotations)
+
+    def use(content: bytes) -> None:
+        read_dataset(write(content), data.images, masks=True, skip_bad=skip_bad)
+
+    check_each(mutated_json(data.data, 2 * COUNT), use)
+
+    def use_panoptic(content: bytes) -> None:
+        write_panoptic(content)
+        read_dataset(data.write(), data.images, panoptic=files, skip_bad=skip_bad)
+
+    check_each(mutated_json(data.panoptic_data(), COUNT), use_panoptic)
+
+
+def test_annotations_and_result_rows_for_evaluation(tmp_path: Path) -> None:
+    """As far as an evaluator, which gets only what was checked."""
+    build = Builder(size=(20, 30))
+    for image in (1, 2):
+        build.image(image)
+        build.object(image, image, [2, 3, 10, 8])
+        build.found(image, image, [2, 3, 10, 8])
+    write, write_rows = writer(tmp_path / "truth.json"), writer(tmp_path / "rows.json")
+
+    def use(content: bytes) -> None:
+        truth = load_truth(write(content))
+        truth.check_masks()
+        truth.check_objects()
+
+    check_each(mutated_json(build.truth, 2 * COUNT), use)
+    good = load_truth(build.write(tmp_path))
+
+    def use_rows(content: bytes) -> None:
+        for masks in (False, True):
+            read_rows(write_rows(content), good, masks=masks)
+
+    check_each(mutated_json(build.rows, 2 * COUNT), use_rows)

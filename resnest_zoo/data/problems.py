@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from enum import Enum
 
-from resnest_zoo.errors import DataError
+from resnest_zoo.errors import DataError, cut
 
 _SHOWN = 10
+_LONGEST = 600  # letters of a name: two paths, the one missing and the one meant
 
 
 class Problem(Enum):
@@ -58,7 +59,7 @@ class Problems:
 
     def add(self, problem: Problem, name: str) -> None:
         """Note one problem; `name` tells its owner where to look."""
-        self._found.setdefault(problem, []).append(name)
+        self._found.setdefault(problem, []).append(cut(name, _LONGEST))
 
     def report(self) -> str:
         """A line for each kind: how many, the first ten of them, and what skipping means."""

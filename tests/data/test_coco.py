@@ -229,6 +229,11 @@ def test_everything_bad_is_told_at_once_and_the_first_ten_by_name(small_set):
     ]
 
 
+def test_names_that_are_no_names_are_cut(small_set):
+    small_set.data["images"][0]["file_name"] = "x" * 10_000
+    assert len(refusal(small_set)) < 1000
+
+
 def test_crowds_are_not_checked_further(small_set):
     rle = {"size": [1, 1], "counts": "?"}
     small_set.data["annotations"].append(annotation(1, 1, iscrowd=1, bbox=[0, 0, 0, 0], segmentation=rle))
