@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -332,3 +333,45 @@ def test_a_closed_pipe_ends_in_silence() -> None:
         _, errors = process.communicate(b"go")
     assert errors == b""
     assert process.returncode == 0
+
+
+def run_command(code: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """A fresh interpreter that runs this after importing the command's `main`."""
+    program = f"import sys; from resnest_zoo.cli import main; {code}"
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, **options)
+
+
+def test_a_closed_standard_output_is_no_error() -> None:
+    done = run_command("sys.stdout = None; sys.exit(main(['list']))", stdout=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+def test_what_cannot_be_printed_fails_in_one_line() -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = run_command("sys.exit(main(['list']))", stdout=full)
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert b"No space left" in done.stderr
+
+
+def test_help_is_printed_where_the_terminal_knows_ascii_alone() -> None:
+    settings = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = run_command("main(['predict', '--help'])", stdout=subprocess.PIPE, env=settings)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"--classes" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes close in another way")
+def test_work_that_a_closed_pipe_cuts_off_is_no_success() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as pipe:
+        done = run_command("sys.exit(main(['cache', 'dir']))", stdout=pipe)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_an_error_of_the_system_says_where_first_and_is_cut(capsys: Capture) -> None:
+    assert main(["cache", "lock", "x" * 5000]) == 1
+    error = one_error(capsys)
+    assert len(error) < 300
+    assert error.endswith("…: File name too long\n")

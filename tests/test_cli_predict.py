@@ -19,7 +19,7 @@ import resnest_zoo
 from resnest_zoo.categories import COCO, COCO_PANOPTIC
 from resnest_zoo.cli import main
 from resnest_zoo.inference import PicturePredictor
-from resnest_zoo.registry import info
+from resnest_zoo.registry import SHIPPED, info
 from tests.servers import FileServer
 from tests.test_cli import Capture, one_error
 
@@ -383,3 +383,14 @@ def test_file_names_that_are_no_text_can_be_printed(
     line, document = raw.getvalue().decode().splitlines()
     assert r"caf\udce9.jpg" in line
     assert json.loads(document)["images"][0]["file_name"] == str(path)
+
+
+def test_an_empty_name_is_not_the_current_folder(photos: Path, monkeypatch: Any, capsys: Capture) -> None:
+    monkeypatch.chdir(photos)
+    assert main(["predict", "", "--model", SHIPPED[0]]) == 1
+    assert "a picture's name is empty" in capsys.readouterr().err
+
+
+def test_a_device_without_values_is_refused(photos: Path, capsys: Capture) -> None:
+    assert main(["predict", str(photos / "coffee.jpg"), "--model", SHIPPED[0], "--device", "meta"]) == 1
+    assert 'the device "meta" has no values' in capsys.readouterr().err

@@ -27,7 +27,7 @@ from benchmarks.verify.coco import Settings, check_metrics, versions
 from benchmarks.verify.live import Watcher, watch
 from benchmarks.verify.outcome import LEVELS, Finding, ModelOutcome, Status, exit_code, junit, report_lines
 from benchmarks.verify.results import record
-from resnest_zoo.cli.common import sole_run
+from resnest_zoo.cli.common import guarded, sole_run
 from resnest_zoo.distributed import World, join
 from resnest_zoo.errors import ConfigError, LockedError, RegistryError, UnknownModelError, ZooError, shown
 from resnest_zoo.hub.staging import staged
@@ -37,7 +37,10 @@ _GOLDEN_DIR = Path(__file__).parents[2] / "tests" / "golden"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = _parse(argv)
+    return guarded(lambda: _start(_parse(argv)))
+
+
+def _start(args: argparse.Namespace) -> int:
     # On a GPU float32 would otherwise mean TF32 in convolutions, ten bits of mantissa instead of 23.
     torch.backends.cudnn.allow_tf32 = False
     try:

@@ -3,22 +3,56 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnest_zoo.errors import DataError, LockedError, shown
+from resnest_zoo.errors import DataError, LockedError, ZooError, cut, shown
 from resnest_zoo.hub.locks import locked
 
 if TYPE_CHECKING:
     from resnest_zoo.distributed import World
 
 
+def guarded(run: Callable[[], int], *, cut_off: Callable[[], int] = lambda: 141) -> int:
+    """Run a command and return its exit code; what goes wrong is told in one line.
+
+    Args:
+        run: the command, parsing of its arguments included.
+        cut_off: the exit code where the reader of standard output went away before the end; by default what
+            shells give for SIGPIPE, since work is left undone.
+    """
+    if sys.stdout is None:  # it was closed before the start
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            return run()
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return cut_off()
+    except (ZooError, OSError) as error:
+        return report(error)
+    except (MemoryError, RuntimeError) as error:
+        if problem := memory_problem(error):
+            return report(problem)
+        raise
+
+
 def report(error: Exception | str) -> int:
     """Tell the user of a failure; returns 1, the exit code of one."""
+    if isinstance(error, OSError) and not isinstance(error, ZooError) and error.filename is not None:
+        error = f"{cut(str(error.filename))}: {error.strerror or error}"
     print(f"error: {error}", file=sys.stderr, flush=True)
     return 1
 

@@ -204,6 +204,8 @@ def _find_pictures(arguments: list[str]) -> tuple[list[Path], int]:
     failed = 0
     for argument in arguments:
         try:
+            if not argument:  # an unset variable of a shell; as a path it would be the current folder
+                raise ImageError("a picture's name is empty")
             paths = _pictures_of(Path(argument))
         except ImageError as error:
             failed += report(error)

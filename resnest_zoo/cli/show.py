@@ -113,3 +113,6 @@ def _describe(entry: Entry) -> dict[str, Any]:
     if entry.artifact.path is not None:
         described["artifact"]["path"] = str(entry.artifact.path)
     return described
+
+
+RUNS = (_list, _info)  # which print and change nothing

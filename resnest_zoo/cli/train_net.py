@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnest_zoo.cli.common import positive, print_metrics, report, require_figures, sole_run
+from resnest_zoo.cli.common import guarded, positive, print_metrics, require_figures, sole_run
 from resnest_zoo.cli.train import (
     BY_NAME,
     add_run_options,
@@ -24,7 +24,7 @@ from resnest_zoo.cli.train import (
     seed_everything,
     show_progress,
 )
-from resnest_zoo.errors import ConfigError, ZooError
+from resnest_zoo.errors import ConfigError
 from resnest_zoo.hub.staging import staged
 from resnest_zoo.training.launch import Machines, is_launched, launch
 
@@ -46,20 +46,17 @@ logger = logging.getLogger(__name__)
 
 def main(argv: Sequence[str]) -> int:
     """Run the script and return its exit code, which are those of `resnest-zoo train`."""
-    args = _parser().parse_args(argv)
-    try:
-        if not is_launched() and args.num_gpus * args.num_machines > 1:
-            return _launch(args)
-        from resnest_zoo.distributed import join
+    return guarded(lambda: _start(_parser().parse_args(argv)))
 
-        with join() as world:
-            show_progress(world)
-            return _run(args, world)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except (ZooError, OSError) as error:
-        return report(error)
+
+def _start(args: argparse.Namespace) -> int:
+    if not is_launched() and args.num_gpus * args.num_machines > 1:
+        return _launch(args)
+    from resnest_zoo.distributed import join
+
+    with join() as world:
+        show_progress(world)
+        return _run(args, world)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -22,8 +23,11 @@ def staged(target: Path) -> Iterator[Path]:
     """Yield a fresh path beside `target`; move what was written there into place, on any error remove it.
 
     Raises:
-        OSError: it cannot be written; the message names `target`.
+        OSError: it cannot be written, or is a device, pipe or socket, whose place a file must not take; the
+            message names `target`.
     """
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise OSError(errno.EINVAL, "is no ordinary file, choose another name", str(target))
     name = target.name[:_KEPT]
     part = target.with_name(f".{name}.{os.urandom(4).hex()}.tmp")
     try:

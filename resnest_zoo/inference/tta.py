@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from resnest_zoo.config import Augmentation
-from resnest_zoo.errors import ConfigError
+from resnest_zoo.errors import ConfigError, shown
 from resnest_zoo.models.rcnn import GeneralizedRCNN
 from resnest_zoo.models.roi_heads import select_detections
 from resnest_zoo.ops.resize import resize_image, shortest_edge_size
@@ -165,10 +165,12 @@ class TTA:
 
 
 def check_model(model: object) -> None:
-    """Refuse what is no model; one wrapped by `torch.compile` passes.
+    """Refuse what cannot detect; a model wrapped by `torch.compile` passes.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is no model, or one on the device "meta", which has no values.
     """
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"expected a model, got {model!r}; resnest_zoo.get builds one from its name")
+        raise ConfigError(f"expected a model, got {shown(model)}; resnest_zoo.get builds one from its name")
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ConfigError('a model on the device "meta" has no values; expected one on cpu, cuda or another')
