@@ -5,12 +5,13 @@
 """
 
 from resnest_zoo.checkpoint.layouts import is_classifier
-from resnest_zoo.checkpoint.loading import load_checkpoint, require_finite
+from resnest_zoo.checkpoint.loading import fits, load_checkpoint, require_finite
 from resnest_zoo.checkpoint.opened import Checkpoint, read_safetensors_metadata, read_state_dict
 from resnest_zoo.checkpoint.writing import model_metadata, write_safetensors
 
 __all__ = [
     "Checkpoint",
+    "fits",
     "is_classifier",
     "load_checkpoint",
     "model_metadata",

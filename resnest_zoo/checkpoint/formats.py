@@ -101,10 +101,18 @@ def _recognise(path: Path) -> Format:
 
 
 def _read_safetensors(path: Path) -> Contents:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     file: Any = safe_open(path, framework="pt")
-    tensors = {key: partial(file.get_tensor, key) for key in file.keys()}  # noqa: SIM118 - no mapping
+
+    def read(key: str) -> Tensor:
+        try:
+            tensor: Tensor = file.get_tensor(key)
+        except SafetensorError as error:  # numbers of a kind that PyTorch has not
+            raise CheckpointError(f"{path}: entry {shown(key)} cannot be read: {reason(error)}") from error
+        return tensor
+
+    tensors = {key: partial(read, key) for key in file.keys()}  # noqa: SIM118 - no mapping
     return Contents(Format.SAFETENSORS, _not_empty(path, tensors), dict(file.metadata() or {}))
 
 

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 # Constants of the architecture that some versions of detectron2 stored beside the weights.
 _STRAY = (".cell_anchors", "pixel_mean", "pixel_std")
 _LISTED = 40
+# What weights may be; fewer bits come with scales that no detector here has.
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def load_checkpoint(
@@ -66,7 +68,9 @@ def load_checkpoint(
     require_finite(path, state)
     # What the file may lack: fresh class layers, and how many batches a norm has seen.
     absent = {key: value if key in kept else torch.zeros_like(value) for key, value in own.items()}
-    loaded = {key: state[key] for key in own if key in state and key not in kept}
+    loaded = {
+        key: state[key] for key in own if key in state and key not in kept and fits(state[key], own[key])
+    }
     loaded |= _rows_by_name(path, state, own, {} if kept else class_names or {})
     model.load_state_dict(absent | loaded)
     if layers:
@@ -110,6 +114,12 @@ def require_finite(source: Path | str, state: Mapping[str, Tensor]) -> None:
         )
 
 
+def fits(tensor: Tensor, own: Tensor) -> bool:
+    """Whether a tensor of a file can take the place of a model's: its shape, plain numbers of its kind."""
+    alike = tensor.dtype in _FLOATS if own.is_floating_point() else tensor.dtype == own.dtype
+    return tensor.shape == own.shape and alike
+
+
 def _differences(
     own: Mapping[str, Tensor], state: Mapping[str, Tensor], kept: set[str]
 ) -> tuple[list[str], dict[str, tuple[int, ...]]]:
@@ -118,9 +128,7 @@ def _differences(
     mine = {k for k in own if not k.endswith("num_batches_tracked")} - kept
     theirs = {k for k in state if not k.endswith("num_batches_tracked")} - kept
     clashes = {
-        key: tuple(state[key].shape)
-        for key in sorted(mine & theirs)
-        if own[key].shape != state[key].shape or not state[key].is_floating_point()
+        key: tuple(state[key].shape) for key in sorted(mine & theirs) if not fits(state[key], own[key])
     }
     lines: list[str] = []
     for heading, items in (

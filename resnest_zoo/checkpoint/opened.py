@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from resnest_zoo.categories import COCO, Categories
 from resnest_zoo.checkpoint.formats import Contents, read_contents
 from resnest_zoo.checkpoint.layouts import Layout, find_layout, unwrap
-from resnest_zoo.errors import CheckpointError, ConfigError
+from resnest_zoo.errors import CheckpointError, ConfigError, some
 
 # Modules that every detector has and no backbone.
 _OF_DETECTORS = ("proposal_generator.", "roi_heads.")
@@ -39,6 +40,8 @@ class Checkpoint(Mapping[str, Tensor]):
         self.layout: Layout = find_layout(names.values())
         ours = {key: self.layout.rename(name) for key, name in names.items()}
         self._tensors = {name: contents.tensors[key] for key, name in ours.items() if name is not None}
+        if repeated := [key for key, count in Counter(filter(None, ours.values())).items() if count > 1]:
+            raise CheckpointError(f"{path}: holds several tensors for each of: {some(repeated)}")
 
     @classmethod
     def open(cls, path: str | Path) -> Checkpoint:

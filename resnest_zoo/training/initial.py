@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from resnest_zoo.categories import Categories
-from resnest_zoo.checkpoint import Checkpoint, is_classifier, load_checkpoint, require_finite
+from resnest_zoo.checkpoint import Checkpoint, fits, is_classifier, load_checkpoint, require_finite
 from resnest_zoo.errors import CheckpointError, ConfigError
 from resnest_zoo.models import GeneralizedRCNN
 
@@ -77,7 +77,7 @@ def load_backbone(model: GeneralizedRCNN, state: Mapping[str, Tensor], source: s
     problems = {
         "missing": sorted(key for key in own if key not in found and not key.endswith(optional)),
         "left over": sorted(key for key in found if key not in own and not key.endswith(optional)),
-        "of another shape": sorted(k for k in found if k in own and found[k].shape != own[k].shape),
+        "of another shape or kind": sorted(k for k in found if k in own and not fits(found[k], own[k])),
     }
     if any(problems.values()):
         raise CheckpointError(f"{source}: is not the backbone of this model:" + _listed(problems))

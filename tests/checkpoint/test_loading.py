@@ -500,6 +500,41 @@ def test_how_many_batches_a_norm_has_seen_may_be_missing_or_extra(path, frozen, 
         assert int(model.norm.num_batches_tracked) == (9 if file_counts else 0)
 
 
+def test_a_count_of_batches_in_another_shape_is_none(path):
+    state = dict(fresh(seed=1).state_dict())
+    state["norm.num_batches_tracked"] = torch.tensor([9, 9])
+    torch_zip(state, path)
+    model = fresh(seed=2)
+    load_checkpoint(model, path)
+    assert torch.equal(model.body.weight, state["body.weight"])
+    assert int(model.norm.num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.complex64, torch.float8_e5m2])
+def test_weights_that_are_no_plain_floats_are_refused(path, dtype):
+    state = dict(fresh(seed=1).state_dict())
+    state["body.weight"] = state["body.weight"].to(dtype)
+    torch_zip(state, path)
+    model = fresh(seed=2)
+    before = snapshot(model)
+    with pytest.raises(CheckpointError, match=f"got \\(4, 2, 3, 3\\) {str(dtype)[6:]}"):
+        load_checkpoint(model, path)
+    assert same(model, before)
+
+
+def test_numbers_of_a_kind_that_pytorch_has_not_are_named(path):
+    header = b'{"w":{"dtype":"F6_E2M3","shape":[8],"data_offsets":[0,6]}}'
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(6))
+    with pytest.raises(CheckpointError, match=r"entry 'w' cannot be read: .*F6_E2M3|damaged"):
+        read_state_dict(path)
+
+
+def test_two_tensors_of_one_name_are_refused(path):
+    torch_zip({"res2_0_branch2a_w": torch.ones(1), "res2.0.conv1.weight": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match=r"holds several tensors for each of: 'res2\.0\.conv1\.weight'"):
+        read_state_dict(path)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_weights_of_another_float_type_are_converted(path, dtype):
     state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in fresh(seed=1).state_dict().items()}

@@ -166,8 +166,19 @@ def test_what_does_not_fit_is_listed_and_nothing_loaded() -> None:
         "R-50.pkl: is not the backbone of this model:",
         "  1 missing: res4.0.conv1.weight",
         "  1 left over: res9.0.conv1.weight",
-        "  1 of another shape: res3.0.conv1.weight",
+        "  1 of another shape or kind: res3.0.conv1.weight",
     ]
+    assert_equal(model, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64, torch.float8_e4m3fn])
+def test_numbers_of_another_kind_are_no_weights(dtype: torch.dtype) -> None:
+    model = resnet()
+    before = weights(model)
+    state = {key: value + 1 for key, value in before.items()}
+    state["res3.0.conv1.weight"] = state["res3.0.conv1.weight"].to(dtype)
+    with pytest.raises(CheckpointError, match=r"1 of another shape or kind: res3\.0\.conv1\.weight"):
+        load_backbone(model, state, "R-50.pkl")
     assert_equal(model, before)
 
 
