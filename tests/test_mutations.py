@@ -139,7 +139,7 @@ def test_metrics_of_a_run(tmp_path: Path) -> None:
             assert all(value is None or isinstance(value, (int, float)) for value in row.values()), row
         if number % (len(files) // 4) == 0:  # the rest of what is drawn follows from these types
             with contextlib.suppress(DataError):
-                draw_curves(tmp_path, tmp_path / "curves.png")
+                draw_curves(tmp_path)
 
 
 def test_checkpoints(tmp_path: Path) -> None:
