@@ -24,8 +24,9 @@ from resnest_zoo.registry import MMDETECTION, info
 
 def write_checkpoint(name: str, folder: Path) -> Path:
     """Write the filled checkpoint of an entry under its published file name and return its path."""
-    if name in MMDETECTION:
-        return write_published(name, folder)
+    if info(name).name in MMDETECTION:
+        folder.mkdir(parents=True, exist_ok=True)
+        return write_published(info(name).name, folder)
     model = filled_model(name)
     state = model.state_dict()
     # What detectron2 of 2020 stored beside the weights: readers must pass over it.

@@ -106,6 +106,22 @@ def test_a_filled_checkpoint_has_the_published_layout(tiny: Path, tmp_path: Path
     resnest_zoo.get("tiny_mask", weights=path)
 
 
+@pytest.mark.slow
+def test_fill_writes_mmdetections_layout_for_its_entries(tmp_path: Path) -> None:
+    name = "faster_rcnn_resnest50_mmdet"
+    fill.main(
+        ["faster-rcnn_s50_fpn_syncbn-backbone+head_ms-range-1x_coco", "--output", str(tmp_path / "mirror")]
+    )
+    path = tmp_path / "mirror" / info(name).artifact.filename
+    content = torch.load(path, weights_only=True)
+    assert set(content) == {"meta", "state_dict"}
+    assert "backbone.stem.0.weight" in content["state_dict"]
+    model = resnest_zoo.get(name, weights=path)
+    key = "backbone.bottom_up.stem.conv1_1.weight"
+    expected = torch.from_numpy(golden_values.values(key, (32, 3, 3, 3))).float()
+    assert torch.equal(model.state_dict()[key], expected)
+
+
 @pytest.mark.parametrize("name", ["no_such_model", "resnet50_msra"])
 def test_fill_refuses_what_is_no_detector(name: str, tmp_path: Path, capsys: Capture) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import resnest_zoo
 from resnest_zoo.cli import main
@@ -82,6 +83,17 @@ def test_what_arrives_is_what_was_written(served: FileServer) -> None:
         expected = mmdetection_files.filled(Path(config)).state_dict()
         got = resnest_zoo.get(name).state_dict()
         assert all(torch.equal(got[key], value) for key, value in expected.items())
+
+
+def test_what_is_converted_is_ours_and_is_preferred(served: FileServer) -> None:
+    name = "mask_cascade_resnest50_mmdet"
+    expected = resnest_zoo.get(name).state_dict()
+    assert main(["convert", name]) == 0
+    twin = Path(resnest_zoo.fetch(name)).with_suffix(".safetensors")
+    assert "roi_heads.mask_head.2.predictor.weight" in load_file(twin)
+    got = resnest_zoo.get(name).state_dict()
+    assert got.keys() == expected.keys()
+    assert all(torch.equal(got[key], value) for key, value in expected.items())
 
 
 def test_other_bytes_are_refused(served: FileServer) -> None:

@@ -57,6 +57,16 @@ def test_a_device_that_is_not_there_is_2_and_fails_no_model(capsys: Capture) -> 
     assert "fail" not in captured.out
 
 
+def test_every_published_model_has_a_stored_output() -> None:
+    """Also with another folder of mmdetection's files, whose names lack the ending."""
+    files, problems = command._golden_files(command._GOLDEN_DIR)
+    assert problems == []
+    assert set(files) == {*PUBLISHED, *MMDETECTION}
+    theirs, problems = command._golden_files(command._GOLDEN_DIR / "mmdet")
+    assert problems == []
+    assert set(theirs) == set(MMDETECTION)
+
+
 def test_a_zoo_file_that_cannot_be_read_is_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
