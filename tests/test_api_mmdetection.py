@@ -59,9 +59,7 @@ def checkpoint(keys: dict[str, tuple[list[int], str]], **meta: Any) -> Checkpoin
         (EXTRA["mask_rcnn_r50_caffe"], 'Mask R-CNN on ResNet-50 in "pytorch" style'),  # it does not say
         (EXTRA["cascade_rcnn_r101_pytorch"], 'Cascade R-CNN on ResNet-101 in "pytorch" style'),
         (EXTRA["mask_cascade_r50_pytorch"], 'Cascade Mask R-CNN on ResNet-50 in "pytorch" style'),
-        (stored_keys()["faster_rcnn_resnest50"], "Faster R-CNN on ResNeSt-50"),
-        (stored_keys()["mask_rcnn_resnest101"], "Mask R-CNN on ResNeSt-101"),
-        (stored_keys()["cascade_rcnn_resnest101"], "Cascade R-CNN on ResNeSt-101"),
+        (stored_keys()["faster_rcnn_resnest101"], "Faster R-CNN on ResNeSt-101"),
         (stored_keys()["mask_cascade_resnest50"], "Cascade Mask R-CNN on ResNeSt-50"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

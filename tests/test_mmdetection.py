@@ -138,6 +138,7 @@ def test_a_file_that_torch_hub_keeps_under_its_escaped_name_is_adopted(
     assert served.paths == []
 
 
+@pytest.mark.slow
 def test_training_starts_from_such_a_checkpoint(tmp_path: Path) -> None:
     """With three mask heads, too: two iterations, own classes, and a checkpoint that tells what it is."""
     base = "MMDetection/cascade-mask-rcnn_s50_fpn_syncbn-backbone+head_ms-1x_coco.yaml"
