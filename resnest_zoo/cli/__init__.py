@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 
 from resnest_zoo import __version__
-from resnest_zoo.cli import demo, evaluate, predict, show, store, train
+from resnest_zoo.cli import demo, doctor, evaluate, predict, show, store, train
 from resnest_zoo.cli.common import guarded
 
 
@@ -41,4 +41,5 @@ def _parser() -> argparse.ArgumentParser:
     train.add_commands(commands)
     evaluate.add_command(commands)
     demo.add_command(commands)
+    doctor.add_command(commands)
     return parser

@@ -9,11 +9,10 @@ certificate that does not hold) is not.
 from __future__ import annotations
 
 import logging
-import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from resnest_zoo.errors import DownloadError, IntegrityError
 from resnest_zoo.hub.cache import public_address
 from resnest_zoo.hub.packing import Unpacker
 from resnest_zoo.hub.part import CHUNK, Origin, Part, url_digest
+from resnest_zoo.hub.session import open_session
 
 if TYPE_CHECKING:
     import requests
@@ -98,7 +98,7 @@ def receive_http(
     if _is_whole(url, part, hash_known):
         return
     _check_host(url)
-    with _session(token) as session:
+    with open_session(token) as session:
         failures, best = 0, part.size
         while True:
             try:
@@ -111,6 +111,28 @@ def receive_http(
                 _wait(url, error, failures)
             else:
                 return
+
+
+def ask_head(
+    url: str, token: str | None = None, *, timeout: tuple[float, float], redirects: int
+) -> Mapping[str, str]:
+    """The headers a file would come with; no body moves, and nothing is tried again.
+
+    Raises:
+        RefusedError: the source answers and refuses.
+        DownloadError: it does not answer, or with something else.
+    """
+    _check_host(url)
+    try:
+        with open_session(token) as session, _network_errors():
+            session.max_redirects = redirects
+            response = session.head(url, allow_redirects=True, timeout=timeout)
+        _check_status(response)
+    except _PassingError as error:
+        if error.nobody:
+            _silent[_host(url)] = _clock() + _SILENCE
+        raise
+    return response.headers
 
 
 def _host(url: str) -> str:
@@ -160,58 +182,6 @@ def _sleep(seconds: float) -> None:
 
 def _clock() -> float:
     return time.monotonic()
-
-
-def _session(token: str | None = None) -> requests.Session:
-    import requests
-
-    session = requests.Session()  # proxies and certificates as the environment has them
-    session.headers.update({"User-Agent": "resnest_zoo", "Accept-Encoding": "identity"})
-    _use_certificates(session)
-    if token is not None:
-        session.auth = _Bearer(token)
-    session.hooks["response"].append(_refuse_downgrade)
-    return session
-
-
-class _Bearer:
-    """A token as requests wants it, so that it is dropped where a redirect leaves the host."""
-
-    def __init__(self, token: str) -> None:
-        self.token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self.token}"
-        return request
-
-
-def _use_certificates(session: requests.Session) -> None:
-    """Let SSL_CERT_FILE and SSL_CERT_DIR count as elsewhere; the variables of requests itself go first."""
-    from requests.adapters import HTTPAdapter
-
-    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-    if not (file or folder):
-        return
-    session.verify = str(file or folder)
-
-    class Adapter(HTTPAdapter):
-        def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
-            if verify == file and folder:  # requests knows one of the two
-                conn.ca_cert_dir = folder
-
-    session.mount("https://", Adapter())
-
-
-def _refuse_downgrade(response: requests.Response, **_: Any) -> None:
-    """Stop a redirect that would leave https: anyone on the way could then change the bytes."""
-    from urllib.parse import urljoin
-
-    if response.is_redirect and response.url.lower().startswith("https:"):
-        goal = urljoin(response.url, response.headers["Location"])
-        if not goal.lower().startswith("https:"):
-            response.close()
-            raise DownloadError(f"redirects from https to {public_address(goal)}, which is refused")
 
 
 def _request(

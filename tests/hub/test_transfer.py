@@ -16,7 +16,7 @@ import requests
 import urllib3
 
 from resnest_zoo.errors import DownloadError, IntegrityError
-from resnest_zoo.hub import transfer
+from resnest_zoo.hub import session, transfer
 from resnest_zoo.hub.part import Part
 from tests.servers import Fault, FileServer, Reply
 
@@ -402,9 +402,9 @@ def test_a_redirect_out_of_https_is_refused() -> None:
     response.headers["Location"] = "http://host/model.pth"
     response.raw = io.BytesIO()
     with pytest.raises(DownloadError, match=r"from https to http://host/model\.pth"):
-        transfer._refuse_downgrade(response)
+        session._refuse_downgrade(response)
     response.headers["Location"] = "//other/model.pth"
-    transfer._refuse_downgrade(response)
+    session._refuse_downgrade(response)
 
 
 @pytest.fixture
