@@ -53,6 +53,23 @@ def test_commands_of_the_page_on_training_are_understood(command: str) -> None:
     find_config("mask_rcnn_resnest50" if name == "my.yaml" else name).override(keys)
 
 
+def commands_of_sources() -> list[str]:
+    page = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
+    return "".join(re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)).splitlines()
+
+
+@pytest.mark.parametrize("command", commands_of_sources())
+def test_commands_of_the_page_on_sources_are_understood(command: str) -> None:
+    program, *rest = shlex.split(command.removeprefix("python "))
+    if program == "train_net.py":
+        args = train_net._parser().parse_args(rest)
+        assert registry.info(args.opts[1]).task == "backbone"
+        return
+    args = _parser().parse_args(rest)
+    for name in (getattr(args, "weights", None), getattr(args, "name", None)):
+        assert name is None or registry.info(name)
+
+
 @pytest.mark.usefixtures("own_registry")
 def test_the_zoo_file_is_one(tmp_path: Path) -> None:
     (block,) = blocks("yaml")
