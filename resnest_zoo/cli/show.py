@@ -96,6 +96,7 @@ def _info(args: argparse.Namespace) -> int:
         "reported": "\n".join(map(str, entry.reported)),
         "log": entry.log_url or "",
         "starts from": entry.pretrained_from or "",
+        "expects": "\n".join(f"{key} {value}" for key, value in entry.expects),
         "licence": entry.licence,
         "source": entry.source or "",
         "also called": "\n".join(entry.aliases),
