@@ -8,7 +8,8 @@ from urllib.parse import unquote
 import pytest
 import torch
 
-from resnest_zoo.config import load_config
+from resnest_zoo.api.start import _check_expected
+from resnest_zoo.config import load_config, resolve_path
 from resnest_zoo.models import GeneralizedRCNN, build_model
 from resnest_zoo.registry import MMDETECTION, PUBLISHED, Reported, info
 from tests.mmdetection_files import stored_keys
@@ -136,3 +137,16 @@ def test_the_two_styles_of_resnet_differ_as_mmdetections_do(method: str, style: 
         assert preprocessing.pixel_mean == (123.675, 116.28, 103.53)
     assert model.backbone.get_submodule("fpn_lateral2").norm is None
     assert (model.roi_heads.mask_head is not None) == ("mask" in method)
+
+
+def test_the_configs_start_from_backbones_that_were_trained_as_they_say() -> None:
+    folder = resolve_path("Base-RCNN-FPN.yaml").parent / "MMDetection"
+    files = sorted(folder.glob("*.yaml"))
+    assert len(files) == 16
+    for file in files:
+        config = load_config(f"MMDetection/{file.name}")
+        start = info(config.model.weights)
+        assert start.task == "backbone"
+        kind = "ResNet" if "_r50" in file.name else "ResNeSt"
+        assert start.backbone == f"{kind}-{config.model.resnets.depth}"
+        _check_expected(start, config)
