@@ -167,6 +167,12 @@ def test_one_class_may_be_a_text() -> None:
     assert recognise(checkpoint(keys, dataset_meta={"classes": "cell"})).categories.things == ("cell",)
 
 
+def test_copies_of_averaged_weights_are_passed_over() -> None:
+    keys = {**PLAIN, "ema_backbone_conv1_weight": PLAIN["backbone.conv1.weight"]}
+    assert recognise(checkpoint(keys)).words == recognise(checkpoint(PLAIN)).words
+    assert len(checkpoint(keys)) == len(checkpoint(PLAIN))
+
+
 def without(keys: dict[str, Any], *starts: str) -> dict[str, Any]:
     return {key: value for key, value in keys.items() if not key.startswith(starts)}
 

@@ -122,6 +122,8 @@ _MMDETECTION: Rules = (
     (r"\bupsample\.", "deconv."),
     (r"\bconv_logits\.", "predictor."),
 )
+# Its averaging of weights keeps the others beside them; those under the plain names are the averaged ones.
+_COPIES = (r"^ema_",)
 # Of any of its detectors, so that one that is not built here is refused by name.
 _OF_MMDETECTION = r"^(?:roi_head|rpn_head|bbox_head|mask_head|panoptic_head|semantic_head)\."
 
@@ -143,6 +145,7 @@ _MMDETECTION_RESNEST = Layout(
         *_POOLED_SHORTCUT,
         *_MMDETECTION,
     ),
+    unused=_COPIES,
 )
 _MMDETECTION_RESNET = Layout(
     "mmdetection's",
@@ -153,6 +156,7 @@ _MMDETECTION_RESNET = Layout(
         *_PLAIN_SHORTCUT,
         *_MMDETECTION,
     ),
+    unused=_COPIES,
 )
 
 # Asked in this order. detectron2's layout, which is ours, has no mark and comes last.
