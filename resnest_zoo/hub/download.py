@@ -257,17 +257,23 @@ class _Fetch:
     def _receive(self, source: Source, part: Part) -> Content:
         """Bring the whole file into `part` and check it."""
         content = self._receive_once(source, part)
-        fault = content_fault(content, self.artifact, self.pin)
+        fault = self._fault(content, part)
         if fault and part.joined:
             # Either end may have changed its file between two attempts: once more from the start.
             logger.info("%s: after resuming, %s; starting over", source, fault)
             part.restart()
             content = self._receive_once(source, part)
-            fault = content_fault(content, self.artifact, self.pin)
+            fault = self._fault(content, part)
         if fault:
             part.restart()
             raise IntegrityError(fault)
         return content
+
+    def _fault(self, content: Content, part: Part) -> str | None:
+        """What is wrong with received bytes, also by what their source says of them."""
+        if part.promised not in (None, content.sha256):
+            return f"expected SHA-256 {part.promised}, which the source states, got {content.sha256}"
+        return content_fault(content, self.artifact, self.pin)
 
     def _receive_once(self, source: Source, part: Part) -> Content:
         with _Bar(self.artifact, part, self.progress) as bar:

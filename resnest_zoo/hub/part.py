@@ -68,6 +68,7 @@ class Part:
         intact: whether the bytes are known to be those that were received. What a killed process left may
             have been torn by the machine's crash as well; only a hash of the whole file can tell.
         joined: whether they are not all of one answer.
+        promised: SHA-256 of the whole, if the source itself states it.
     """
 
     def __init__(self, target: Path) -> None:
@@ -81,6 +82,7 @@ class Part:
         self.path = target.with_name(f".{target.name}.{token}.part")
         self._note = target.with_name(f".{target.name}.{token}.json")
         self.origin: Origin | None = None
+        self.promised: str | None = None
         self.head, self.size, self.digest = b"", 0, sha256()
         self._flushed = 0
         self.intact, self.joined = True, False

@@ -210,6 +210,7 @@ def _request(
                 "it does not say how long the file is, and no hash or size is known: "
                 "nobody could tell a file cut short"
             )
+        part.promised = _promised(response)
         part.remember(_origin(url, response, total))
         on_bytes(part.size, total)
         _copy(response, part, total, on_bytes)
@@ -325,6 +326,15 @@ def _origin(url: str, response: requests.Response, total: int | None) -> Origin:
     if changed is None or now is None or now - changed < _CLOCK_STEP:
         modified = None
     return Origin(url_digest(url), strong, modified, total)
+
+
+def _promised(response: requests.Response) -> str | None:
+    """The SHA-256 that a Hugging Face hub states of a large file before it redirects to where that lies."""
+    for answer in (*response.history, response):
+        digits = answer.headers.get("X-Linked-Etag", "").strip('"')
+        if re.fullmatch("[0-9a-f]{64}", digits):
+            return digits
+    return None
 
 
 def _copy(response: requests.Response, part: Part, total: int | None, on_bytes: OnBytes) -> None:

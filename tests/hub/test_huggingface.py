@@ -213,3 +213,18 @@ def test_timms_backbones_are_had_by_the_names_timm_gives_them(
     path = resnest_zoo.fetch("timm/resnest50d.in1k")
     assert path == cache_dir() / "timm-resnest50d.in1k.safetensors"
     assert path.read_bytes() == BODY
+
+
+def test_what_the_hub_states_of_a_file_is_held_against_what_comes_from_elsewhere(
+    hub: HubServer, server: FileServer, pauses: list[float]
+) -> None:
+    """Also where nothing else is known of it."""
+    assert server.folder is not None
+    (server.folder / NAME).write_bytes(BODY[:-1] + b"!")
+    location = {"Location": f"{server.url}/{NAME}", "X-Linked-Etag": f'"{SHA}"'}
+    hub.replies[PATH] = Reply(status=302, headers=location)
+    with pytest.raises(IntegrityError, match=f"expected SHA-256 {SHA}, which the source states, got"):
+        fetch(Artifact(NAME))
+    assert visible_files() == []
+    (server.folder / NAME).write_bytes(BODY)
+    assert fetch(Artifact(NAME)).read_bytes() == BODY
