@@ -41,7 +41,8 @@ def match_classes(
 ) -> ClassMatch:
     """Find a model's classes among the categories of annotations.
 
-    Annotations may list some of the classes only. What they list but do not use is passed over.
+    Annotations may list some of the classes only. What they list but do not use is passed over. A name that
+    several of their categories bear tells nothing of these, so that there ids decide.
 
     Args:
         own: the model's. Of placeholders, which mean nothing, each is the category of its rank by id.
@@ -62,6 +63,14 @@ def match_classes(
         return _by_name(own, own_known, theirs, used, source)
     wrong = [k for k, name in theirs.items() if own_known.get(k, name if k not in used else None) != name]
     common = own_known.keys() & theirs.keys()
+    shared = _shared(theirs)
+    if unclear := [k for k in wrong if theirs[k] in shared and k in own_known]:
+        wrong = [k for k in wrong if k not in unclear]
+        if not wrong:
+            lines = _table(unclear, theirs, own_known)
+            logger.warning(
+                "%s: has several categories of one name, which are taken by their ids:\n%s", source, lines
+            )
     if wrong or not common:
         lines = _table(wrong or [*theirs, *own_known], theirs, own_known)
         raise DataError(
@@ -76,6 +85,11 @@ def _names(categories: Categories) -> dict[int, _Name]:
     things = zip(categories.thing_ids, categories.things, strict=True)
     stuff = zip(categories.stuff_ids[1:], categories.stuff[1:], strict=True)
     return {k: (name, False) for k, name in stuff} | {k: (name, True) for k, name in things}
+
+
+def _shared(names: dict[int, _Name]) -> set[_Name]:
+    """The names that several categories bear."""
+    return {name for name, count in Counter(names.values()).items() if count > 1}
 
 
 def _by_rank(own: Categories, found: Categories, source: str) -> ClassMatch:
@@ -103,10 +117,9 @@ def _by_name(
     own: Categories, mine: dict[int, _Name], theirs: dict[int, _Name], used: Collection[int], source: str
 ) -> ClassMatch:
     for names, whose in ((mine, "the model"), (theirs, source)):
-        repeated = [name for (name, _), count in Counter(names.values()).items() if count > 1]
-        if repeated:
+        if repeated := sorted(_shared(names)):
             raise DataError(
-                f"{whose} has several classes called {repeated[0]!r}, which names cannot tell apart"
+                f"{whose} has several classes called {repeated[0][0]!r}, which names cannot tell apart"
             )
     ids = {name: k for k, name in theirs.items()}
     scored = {ids[name] for name in mine.values() if name in ids}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -45,6 +46,17 @@ def test_names_under_other_ids_are_an_error_with_a_table_and_by_name_a_mapping(f
     assert match.scored == set(used)
     ids = dict(zip(found.things, found.thing_ids, strict=True))
     assert match.categories == replace(THINGS, thing_ids=tuple(ids[name] for name in THINGS.things))
+
+
+def test_a_name_that_several_categories_bear_tells_nothing_so_that_ids_decide(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found = Categories(("cat", "cat", "cow"), (1, 3, 4))
+    match = match_classes(THINGS, found, (1, 3, 4), "val.json")
+    assert (match.categories, match.scored) == (THINGS, frozenset({1, 3, 4}))
+    assert re.search(r"several categories of one name.*\n.*\n +3 +'cat' +'dog'$", caplog.text.rstrip())
+    with pytest.raises(DataError, match=r"5 +.cat. +none"):  # 5 is none of the model's classes
+        match_classes(THINGS, Categories(("dog", "cat", "cat"), (3, 4, 5)), (3, 4, 5), "val.json")
 
 
 def test_stuff_is_compared_too() -> None:

@@ -128,7 +128,7 @@ def test_the_weights_that_configs_start_from_are_entries(weights: str, name: str
 def test_listing_imports_neither_torch_nor_the_network() -> None:
     code = (
         "import sys; from resnest_zoo.registry import list_models; assert len(list_models()) == 31;"
-        "print([name for name in ('torch', 'requests', 'tqdm', 'yaml') if name in sys.modules])"
+        "print([name for name in ('torch', 'requests', 'tqdm', 'yaml', 'filelock') if name in sys.modules])"
     )
     root = Path(registry.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
