@@ -224,12 +224,12 @@ def silent() -> Iterator[str]:
 def test_the_whole_is_bounded_in_time_whatever_a_server_does(silent: str, server: FileServer) -> None:
     assert server.folder is not None
     (server.folder / "m.pth").write_bytes(BODY)
-    asked = [(Artifact(f"{number}.pth"), Source("http", f"{silent}/m.pth")) for number in range(7)]
+    asked = [(Artifact(f"{number}.pth"), Source("http", f"{silent}/m.pth")) for number in range(20)]
     asked.append((Artifact("m.pth"), Source("http", f"{server.url}/m.pth")))
     start = time.monotonic()
     found = probe.probe_all(asked, limit=1.0)
     assert time.monotonic() - start < 5
-    assert [answer.problem for answer in found] == ["no answer within 1 s"] * 7 + [None]
+    assert [answer.problem for answer in found] == ["no answer within 1 s"] * 20 + [None]
 
 
 def test_a_server_that_takes_connections_and_says_nothing_is_given_up(
@@ -255,8 +255,8 @@ def test_a_host_where_nobody_answers_is_not_asked_for_each_file(known: None, cap
     for number in range(20):
         enter(f"m{number}", f"http://127.0.0.1:9/{number}.pth")
     rows = report(capsys, "--sources", code=1)["sources"]
-    assert sum("refused" in row["problem"] for row in rows) <= 8
-    assert sum("nobody answered at 127.0.0.1:9" in row["problem"] for row in rows) >= 12
+    assert sum("refused" in row["problem"] for row in rows) <= 4
+    assert sum("nobody answered at 127.0.0.1:9" in row["problem"] for row in rows) >= 16
 
 
 @pytest.mark.parametrize("variable", ["RESNEST_ZOO_OFFLINE", "HF_HUB_OFFLINE"])

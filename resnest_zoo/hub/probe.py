@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from resnest_zoo.hub.sources import Source, explain_hf, hf_address, hf_token
 
 _TIMEOUT = (5.0, 10.0)  # seconds: to connect, and between two arrivals of data
 _REDIRECTS = 5
-_WORKERS = 8
+_WORKERS = 4  # for each host
 
 
 @dataclass(frozen=True)
@@ -52,22 +53,24 @@ def probe_all(asked: Sequence[tuple[Artifact, Source]], *, limit: float = 60.0) 
     """
     late = f"no answer within {limit:.0f} s"
     found = [Probe(artifact, source, late, seconds=limit) for artifact, source in asked]
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     answers: queue.SimpleQueue[tuple[int, Probe]] = queue.SimpleQueue()
-    for index in range(len(asked)):
-        waiting.put(index)
+    waiting: dict[str, deque[int]] = {}
+    for index, (_, source) in enumerate(asked):
+        waiting.setdefault(_host(source), deque()).append(index)
 
-    def work() -> None:
+    def work(indices: deque[int]) -> None:
         while True:
             try:
-                index = waiting.get_nowait()
-            except queue.Empty:
+                index = indices.popleft()
+            except IndexError:
                 return
             answers.put((index, probe(*asked[index])))
 
-    # Daemons: whoever is still waiting for a source at the end keeps no process alive.
-    for _ in range(min(_WORKERS, len(asked))):
-        threading.Thread(target=work, daemon=True).start()
+    # Each host has workers of its own: one that never ends its answer keeps nobody waiting for the others.
+    # They are daemons, so that whoever is still waiting at the end keeps no process alive.
+    for indices in waiting.values():
+        for _ in range(min(_WORKERS, len(indices))):
+            threading.Thread(target=work, args=(indices,), daemon=True).start()
     end = time.monotonic() + limit
     for _ in asked:
         try:
@@ -76,6 +79,10 @@ def probe_all(asked: Sequence[tuple[Artifact, Source]], *, limit: float = 60.0) 
             break
         found[index] = answer
     return found
+
+
+def _host(source: Source) -> str:
+    return source.kind if source.kind != "http" else source.address.split("/")[2]
 
 
 def probe(artifact: Artifact, source: Source) -> Probe:

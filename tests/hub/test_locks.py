@@ -195,7 +195,9 @@ def give_away(mode: int | None = None) -> None:
             path.chmod(mode)
 
 
-@pytest.mark.parametrize("mode", [None, 0o644, 0o600])
+@pytest.mark.parametrize(
+    "mode", [None, pytest.param(0o644, marks=pytest.mark.slow), pytest.param(0o600, marks=pytest.mark.slow)]
+)
 def test_two_users_share_one_cache(server: FileServer, shared: list[str], mode: int | None) -> None:
     """Files as this version writes them, as older ones did, and as they did under a strict umask."""
     assert server.folder is not None
