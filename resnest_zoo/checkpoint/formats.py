@@ -158,7 +158,11 @@ def _unwrapped(path: Path, format: Format, content: object, reader: Unpickler) -
         if isinstance(key, str) and readable:
             tensors[key] = value.read
         elif not isinstance(value, str):  # a note such as __author__ is no harm
-            raise CheckpointError(f"{path}: entry {shown(key)} is {_kind(value)}, not a plain tensor")
+            where = f"; weights are looked for at the top, and below {', '.join(_WRAPPERS)}"
+            raise CheckpointError(
+                f"{path}: entry {shown(key)} is {_kind(value)}, not a plain tensor"
+                f"{where if isinstance(value, Mapping) else ''}"
+            )
     if reader.left_out:
         logger.warning("%s: only tensors are read; left out: %s", path, some(reader.left_out))
     return Contents(format, _not_empty(path, tensors), beside=beside)
@@ -167,8 +171,10 @@ def _unwrapped(path: Path, format: Format, content: object, reader: Unpickler) -
 def _kind(value: object) -> str:
     """What an entry is, for a message."""
     if isinstance(value, Record):
-        known = _KINDS.get(value.name.rpartition(".")[2])
-        return f"a {known}" if known else f"an object of {value.name}"
+        name = _KINDS.get(value.name.rpartition(".")[2], value.name)
+        return f"a {name}" if "tensor" in name.split() else f"an object of {name}"
+    if isinstance(value, Mapping):
+        return "a dictionary"
     return "an array of no numbers" if isinstance(value, Array) else f"a {type(value).__name__}"
 
 

@@ -408,6 +408,10 @@ def test_a_truncated_safetensors_file_is_damaged(path, part):
         (pickle.dumps({"lr": 0.1}, 2), "entry 'lr' is a float, not a plain tensor"),
         (pickle.dumps({"model": {"w": [1.0]}}, 2), "entry 'w' is a list, not a plain tensor"),
         (pickle.dumps({5: 0.1}, 2), "entry 5 is a float"),
+        (
+            pickle.dumps({"net": {"w": 1.0}}, 2),
+            "'net' is a dictionary, .*; weights are looked for at the top",
+        ),
     ],
 )
 def test_what_is_no_checkpoint_is_refused_in_one_line(path, content, complaint):

@@ -203,6 +203,29 @@ def test_tensors_come_back_whatever_they_share_and_however_they_lie(
         assert torch.equal(got.float(), value.detach().float()), key
 
 
+@pytest.mark.parametrize("write", [zipped, stream])
+def test_what_is_not_asked_for_is_not_read(
+    tmp_path: Path, write: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from resnest_zoo.checkpoint import torch_files
+
+    read: list[int] = []
+    real = torch_files._read
+
+    def note_size(memory: Any, start: int, numel: int, *rest: Any) -> torch.Tensor:
+        read.append(numel)
+        return real(memory, start, numel, *rest)
+
+    monkeypatch.setattr(torch_files, "_read", note_size)
+    path = tmp_path / "run.pth"
+    write({"model": {"a": torch.ones(2), "b": torch.ones(3)}, "optimizer": {0: torch.ones(100)}}, path)
+    checkpoint = Checkpoint.open(path)
+    assert list(checkpoint) == ["a", "b"]
+    assert read == []
+    assert torch.equal(checkpoint["b"], torch.ones(3))
+    assert read == [3]
+
+
 def test_a_file_of_another_byte_order_is_turned(tmp_path: Path) -> None:
     from zipfile import ZipFile
 
