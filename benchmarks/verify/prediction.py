@@ -11,6 +11,7 @@ segments of the last ones. What is found goes to the disk picture after picture.
 from __future__ import annotations
 
 import json
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +28,7 @@ from resnest_zoo.annotations.tables import read_tables
 from resnest_zoo.data.sizes import read_sized_picture
 from resnest_zoo.data.workers import read_ahead
 from resnest_zoo.distributed import World
-from resnest_zoo.errors import ZooError, name_file
+from resnest_zoo.errors import ZooError, name_file, shown
 from resnest_zoo.evaluation.panoptic import encode_ids, match_segments, read_segment_map
 from resnest_zoo.evaluation.results import detection_rows, segment_rows
 from resnest_zoo.evaluation.segments import SegmentMap
@@ -38,6 +39,8 @@ from resnest_zoo.inference.visualize import encode_picture
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.models.preprocess import Preprocessing
 from resnest_zoo.structures import PanopticResult, RawResult
+
+logger = logging.getLogger(__name__)
 
 _PENDING = 2  # batches whose masks are being encoded while the next one is computed
 
@@ -75,7 +78,8 @@ class _Reader:
 class Records:
     """What was found, one line of JSON for each picture, in a folder that survives an interruption.
 
-    Each process appends to a file of its own. A line cut off by a kill does not count.
+    Each process appends to a file of its own. A line that is damaged, or cut off by a kill, does not count:
+    its picture is detected again.
     """
 
     def __init__(self, folder: Path, rank: int) -> None:
@@ -86,10 +90,13 @@ class Records:
         """The line of each finished picture, from all processes of this machine, by image id."""
         lines = {}
         for file in sorted(self.folder.glob("pictures.*.jsonl")):
-            for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
-                if line.endswith("\n"):
-                    image_id, _, content = line.partition(" ")
-                    lines[int(image_id)] = content.rstrip("\n")
+            # Only "\n" ends a line: the JSON of others' tools may hold U+2028.
+            for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
+                image_id, _, content = line.decode("utf-8", "replace").partition(" ")
+                if _is_record(image_id, content):
+                    lines[int(image_id)] = content
+                else:
+                    logger.warning("%s: line %d is damaged and left out: %s", file, number, shown(line))
         return lines
 
     def cut_unfinished(self) -> None:
@@ -104,6 +111,17 @@ class Records:
         with name_file(self._file), self._file.open("ab") as file:
             file.write(text.encode())
         return len(rows)
+
+
+def _is_record(image_id: str, content: str) -> bool:
+    """Whether this is a line of `Records.append`, as far as its parts go."""
+    try:
+        row, own = json.loads(content), int(image_id)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(row, dict) or row.get("image_id") != own or not isinstance(row.get("detections"), list):
+        return False
+    return all(isinstance(row.get(part, {}), dict) for part in ("panoptic", "matches", "confusion"))
 
 
 @dataclass(frozen=True)
