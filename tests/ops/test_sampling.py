@@ -85,6 +85,7 @@ def test_large_finite_offsets_pass_though_their_sum_overflows(kernel: StandIn) -
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")  # before torch 2.14
 def test_in_a_traced_graph_the_kernel_gets_zeros_and_the_result_is_nan(kernel: StandIn) -> None:
     x, offset, weight, mask = parts()
     traced = torch.jit.trace(
