@@ -19,7 +19,7 @@ from torch import Tensor
 
 from resnest_zoo.checkpoint.torch_files import read_stream, read_zip
 from resnest_zoo.checkpoint.unpickling import Array, Record, StoredTensor, Unpickler
-from resnest_zoo.errors import CheckpointError, shown, some
+from resnest_zoo.errors import CheckpointError, cut, shown, some
 from resnest_zoo.recognition import HEAD, Format, describe_folder, find_format, find_stranger
 
 logger = logging.getLogger(__name__)
@@ -185,7 +185,5 @@ def _not_empty(path: Path, tensors: Mapping[str, Callable[[], Tensor]]) -> Mappi
 
 
 def reason(error: BaseException) -> str:
-    """The line that says what happened; torch opens with advice to read the file unsafely."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith(("Weights only load failed", "(1)", "(2)"))]
-    return lines[0][:300] if lines else type(error).__name__
+    """The first line that an error says, at a sensible length."""
+    return cut(next(iter(str(error).strip().splitlines()), type(error).__name__))

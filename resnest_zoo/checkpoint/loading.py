@@ -24,7 +24,7 @@ _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 def load_checkpoint(
     model: nn.Module,
-    source: str | Path | Checkpoint,
+    path: str | Path | Checkpoint,
     *,
     replaceable: Iterable[str] = (),
     removable: Iterable[str] = (),
@@ -34,7 +34,7 @@ def load_checkpoint(
 
     Args:
         model: its state dict's keys and shapes decide what must be in the file.
-        source: a file of any format and layout, or one already opened.
+        path: a file of any format and layout, or one already opened.
         replaceable: names of layers that keep their fresh values if any of them has another shape in
             the file (the class layers, when a model gets other classes).
         removable: names of modules that the file may hold though the model lacks them (the mask head, when a
@@ -50,7 +50,7 @@ def load_checkpoint(
         CheckpointError: keys are missing or unexpected, shapes differ or numbers are not finite: all listed,
             sorted. The model is then unchanged.
     """
-    checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
+    checkpoint = path if isinstance(path, Checkpoint) else Checkpoint.open(path)
     path = checkpoint.path
     state = {k: v for k, v in checkpoint.items() if not k.startswith(_STRAY) and _STRAY[0] not in k}
     own = model.state_dict()
@@ -97,7 +97,7 @@ def _rows_by_name(
 
 
 def require_finite(source: Path | str, state: Mapping[str, Tensor]) -> None:
-    """Refuse weights of NaN or infinity: a detector of such finds nothing and says nothing.
+    """Refuse weights that are NaN or infinite in float32: a detector of such finds nothing and says nothing.
 
     Raises:
         CheckpointError: some are; all tensors that hold them are named, up to a sensible number.
@@ -107,7 +107,7 @@ def require_finite(source: Path | str, state: Mapping[str, Tensor]) -> None:
     # overflows decides nothing.
     sums = torch.stack([value.sum(dtype=torch.float32) for value in floats.values()] or [torch.zeros(())])
     suspects = (key for key, finite in zip(floats, sums.isfinite().tolist(), strict=False) if not finite)
-    if wrong := sorted(key for key in suspects if not floats[key].isfinite().all()):
+    if wrong := sorted(key for key in suspects if not floats[key].float().isfinite().all()):
         raise CheckpointError(
             f"{source}: {len(wrong)} tensors hold numbers that are not finite: {some(wrong)}; the training "
             "that wrote it diverged, or the file is damaged: take an earlier checkpoint"

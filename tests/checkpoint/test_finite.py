@@ -58,7 +58,8 @@ def test_numbers_that_are_not_finite_are_refused_by_tensor(
     [
         (torch.tensor([3e38, 3e38]), True),  # their sum is infinite, they are not
         (torch.tensor([6e4, 6e4], dtype=torch.float16), True),
-        (torch.tensor([1e300, 1e300], dtype=torch.float64), True),
+        (torch.tensor([3e38, 3e38], dtype=torch.float64), True),
+        (torch.tensor([1e300, 1.0], dtype=torch.float64), False),  # as soon as it is float32
         (torch.tensor([float("inf"), float("-inf")]), False),
         (torch.tensor([1.0, float("nan")], dtype=torch.bfloat16), False),
         (torch.tensor(float("nan")), False),
