@@ -76,7 +76,7 @@ def test_list_takes_a_pattern_and_a_task(capsys: Capture) -> None:
         SHIPPED[-1],
     ]
     assert main(["list", "--backbones", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == 36
+    assert len(json.loads(capsys.readouterr().out)) == 46
 
 
 def test_a_pattern_that_matches_nothing_is_an_error(capsys: Capture) -> None:
