@@ -20,6 +20,7 @@ from resnest_zoo.errors import CheckpointError
 from resnest_zoo.models import build_model
 from resnest_zoo.recognition import Format
 from resnest_zoo.registry import info
+from tests.checkpoint.test_unpickling import standing_in
 from tests.mmdetection_files import GOLDEN, filled, small_config, stored_keys
 
 EXTRA = stored_keys(GOLDEN / "extra")
@@ -142,14 +143,16 @@ def test_a_detectron2_entry_that_does_not_fit_gives_way_with_a_warning(
 def test_classes_are_those_of_the_notes(
     meta: dict[str, Any], names: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """From a whole file, through `get`."""
+    """From a whole file as mmengine writes it, through `get`."""
     config = small_config("MMDetection/faster-rcnn_r50_fpn_1x_coco.yaml", tmp_path)
     text = config.read_text() + "VERSION: 2\n"
     config.write_text(text.replace("  FPN:", "  ROI_HEADS: {NUM_CLASSES: 2}\n  FPN:"))
     model = filled(config)
     theirs = {ours: key for key, (_, ours) in EXTRA["faster_rcnn_r50_pytorch"].items()}
     state = {theirs[key]: value for key, value in model.state_dict().items()}
-    torch.save({"meta": meta, "state_dict": state}, tmp_path / "epoch_12.pth")
+    with standing_in("mmengine.logging.history_buffer.HistoryBuffer") as made:
+        hub = {"log_scalars": {"train/loss": made["HistoryBuffer"]()}}
+        torch.save({"meta": meta, "state_dict": state, "message_hub": hub}, tmp_path / "epoch_12.pth")
     got = resnest_zoo.get(config, weights=tmp_path / "epoch_12.pth")
     assert got.categories.things == names
     assert all(torch.equal(got.state_dict()[key], value) for key, value in model.state_dict().items())
