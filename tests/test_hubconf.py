@@ -71,7 +71,11 @@ def test_the_dependencies_are_those_of_the_package() -> None:
         .partition("\ndependencies = [\n")[2]
         .splitlines()
     )
-    required = {line.strip(' "').partition(">=")[0].replace("_", "-") for line in lines[: lines.index("]")]}
+    required = {
+        line.strip().split('"')[1].partition(">=")[0].replace("_", "-")
+        for line in lines[: lines.index("]")]
+        if line.strip().startswith('"')
+    }
     assert named == required
 
 
