@@ -23,6 +23,9 @@ from resnest_zoo.training.initial import load_initial
 from tests.training.small_run import SMALL, write_pictures
 from tests.training.test_initial import caffe2_name
 
+# timm scripts functions as it is imported, which torch 2.13 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+
 RGB = {
     "INPUT.FORMAT": "RGB",
     "MODEL.PIXEL_MEAN": (123.675, 116.28, 103.53),
