@@ -11,10 +11,9 @@ BODY = bytes(3 << 20)  # packs to a few kilobytes
 
 
 @pytest.mark.parametrize("step", [1 << 20, 100, 7])
-@pytest.mark.parametrize(
-    ("encoding", "packed"), [("gzip", gzip.compress(BODY)), ("deflate", zlib.compress(BODY))]
-)
-def test_any_slicing_unpacks_to_the_same_in_small_blocks(encoding: str, packed: bytes, step: int) -> None:
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_any_slicing_unpacks_to_the_same_in_small_blocks(encoding: str, step: int) -> None:
+    packed = gzip.compress(BODY) if encoding == "gzip" else zlib.compress(BODY)
     unpacker = Unpacker(encoding)
     blocks = []
     for start in range(0, len(packed), step):
