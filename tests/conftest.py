@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -37,6 +38,15 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RESNEST_ZOO_CACHE", str(tmp_path / "cache"))
     if transfer := sys.modules.get("resnest_zoo.hub.transfer"):
         transfer._silent.clear()
+
+
+@pytest.fixture(autouse=True)
+def same_log_level() -> Iterator[None]:
+    """Commands that show their progress change it."""
+    logger = logging.getLogger("resnest_zoo")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

@@ -328,12 +328,13 @@ def test_train_net_shows_classes_under_other_ids_and_takes_them_by_name(
 
 
 def test_train_net_refuses_training_sets_of_other_categories(
-    data: Path, other: Path, small_yaml: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, other: Path, small_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = json.loads((other / "annotations.json").read_text())
     content["categories"] = [{"id": 3, "name": "blue"}, {"id": 8, "name": "green"}, {"id": 9, "name": "new"}]
     (other / "annotations.json").write_text(json.dumps(content))
-    assert script.main([*own(data), *own(other), "--config-file", str(small_yaml), *TINY]) == 1
+    given = ["--config-file", str(small_yaml), "OUTPUT_DIR", str(tmp_path / "out"), *TINY]
+    assert script.main([*own(data), *own(other), *given]) == 1
     err = capsys.readouterr().err
     assert f"only in {data / 'annotations.json'}: 3 'red'; " in err
     assert f"only in {other / 'annotations.json'}: 3 'blue', 9 'new'" in err
