@@ -84,7 +84,7 @@ def _take(lock: BaseFileLock, path: Path, wait: bool) -> BaseFileLock:
         holder = _describe(lock)
         if not wait:
             raise LockedError(
-                f"{path}: {holder} is at work here; wait until it ends, or choose another place"
+                f"{path.parent}: {holder} is at work here; wait until it ends, or choose another place"
             ) from None
         logger.info("%s: waiting for %s", path.name, holder)
         lock.acquire(timeout=-1, poll_interval=_POLL)
