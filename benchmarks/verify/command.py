@@ -49,11 +49,8 @@ def _start(args: argparse.Namespace) -> int:
         kept = f": {args.output} keeps what was measured; the same command with --resume goes on"
         print(f"interrupted{kept if 'coco' in args.level else ''}", file=sys.stderr)
         return 130
-    except (
-        ConfigError,
-        LockedError,
-        RegistryError,
-    ) as error:  # of the settings, a zoo file, or how processes started
+    # Of the settings, a zoo file, how processes started, or of another run in the folder.
+    except (ConfigError, LockedError, RegistryError) as error:
         print(f"python -m benchmarks.verify: error: {error}", file=sys.stderr)
         return 2
 
@@ -62,10 +59,10 @@ def _verify(args: argparse.Namespace) -> int:
     files, problems = _golden_files(args.golden_dir)
     names, unknown = _select(args, files)
     problems = [*(problems if args.all and "golden" in args.level else ()), *unknown]
-    with join() as world:
+    with join() as world, ExitStack() as stack:
         _check_device(world.device(args.device))
-        run = _Run(args, files, world)
-        with run, watch(names, args.level, silent=not world.is_main or args.json == "-") as watcher:
+        run = _Run(args, files, world, stack)
+        with watch(names, args.level, silent=not world.is_main or args.json == "-") as watcher:
             for level in args.level:
                 for name in names:
                     run.check(name, level, watcher)
@@ -180,22 +177,16 @@ class _Run:
     args: argparse.Namespace
     files: dict[str, list[Path]]
     world: World
+    stack: ExitStack
     outcomes: dict[str, ModelOutcome] = field(default_factory=dict)
     fetched: dict[str, tuple[Finding, Path | None]] = field(default_factory=dict)
-    folder: ExitStack | None = None
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        if self.folder is not None:
-            self.folder.close()
+    has_begun: bool = False
 
     def _begin(self) -> None:
         """Let no other run into the output folder, from the first number that is measured to the end."""
-        if self.folder is None:
-            self.folder = ExitStack()
-            self.folder.enter_context(sole_run(self.args.output, self.world))
+        if not self.has_begun:
+            self.stack.enter_context(sole_run(self.args.output, self.world))
+            self.has_begun = True
 
     def check(self, name: str, level: str, watcher: Watcher) -> None:
         """One level of one model, unless a lower one forbids it."""
