@@ -13,7 +13,7 @@ from time import perf_counter
 from resnest_zoo.annotations.tables import ImageId, Row, image_id_of, read_segments, read_tables
 from resnest_zoo.categories import Categories
 from resnest_zoo.data.coco import categories_of
-from resnest_zoo.data.file_names import file_hint
+from resnest_zoo.data.file_names import FileNames
 from resnest_zoo.data.panoptic import PanopticFiles
 from resnest_zoo.data.sizes import check_sizes
 from resnest_zoo.data.workers import count_workers
@@ -141,9 +141,10 @@ def _find_pictures(
         (row["id"], folder / row["file_name"], tuple(sizes[row["id"]]) if all(sizes[row["id"]]) else None)
         for row in rows
     )
-    missing = [file for _, file, _ in pictures if not file.is_file()]
+    present = FileNames(folder)
+    missing = [name for row in rows if (name := row["file_name"]) not in present]
     if missing:
-        names = ", ".join(f"{file}{file_hint(file)}" for file in missing[:10])
+        names = ", ".join(f"{folder / name}{present.hint(name)}" for name in missing[:10])
         raise DataError(f"{annotations}: {len(missing)} of {len(pictures)} pictures are missing: {names}")
     return pictures
 
