@@ -31,11 +31,12 @@ from torch import Tensor
 
 from benchmarks.detection_set import detection_set
 from benchmarks.ratios import Row, add_options, report, turns
+from resnest_zoo.annotations.tables import SegmentInfo
 from resnest_zoo.categories import COCO_PANOPTIC
 from resnest_zoo.evaluation.coco_json import load_truth
 from resnest_zoo.evaluation.detection import Kind, evaluate_detections
 from resnest_zoo.evaluation.panoptic import PanopticRecord, match_segments
-from resnest_zoo.evaluation.segments import SegmentInfo, SegmentMap
+from resnest_zoo.evaluation.segments import SegmentMap
 from resnest_zoo.ops.masks import paste_masks
 from resnest_zoo.ops.rle import RLE, encode_pasted_masks
 from tests.evaluation.naive_panoptic import Matches, naive_matches

@@ -121,8 +121,9 @@ def cut(text: str, longest: int = _LONGEST) -> str:
 
 def some(values: Iterable[object], count: int = 5) -> str:
     """The first few of many values, as text, for a message."""
-    texts = [cut(value, 100) if isinstance(value, str) else shown(value) for value in values]
-    return ", ".join(texts[:count]) + (f" and {len(texts) - count} more" if len(texts) > count else "")
+    values = list(values)
+    texts = [cut(value, 100) if isinstance(value, str) else shown(value) for value in values[:count]]
+    return ", ".join(texts) + (f" and {len(values) - count} more" if len(values) > count else "")
 
 
 @contextmanager

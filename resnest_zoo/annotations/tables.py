@@ -28,18 +28,18 @@ _LARGEST_SIDE = 2**31
 
 
 @dataclass(frozen=True)
-class Segment:
-    """An entry of `segments_info` in panoptic annotations.
+class SegmentInfo:
+    """An entry of `segments_info` in panoptic annotations: what an id of a segment map stands for.
 
     Attributes:
-        id: of its pixels.
+        id: of its pixels, from 1 to 2**24 - 1.
         category_id: as in the file's categories.
-        is_crowd: a region of many objects nobody told apart.
+        is_crowd: a region of many objects nobody told apart; it is neither to be found nor a mistake.
     """
 
     id: int
     category_id: int
-    is_crowd: bool
+    is_crowd: bool = False
 
 
 def read_json(file: Path) -> Any:
@@ -139,7 +139,7 @@ def category_names(rows: Sequence[Row], source: object) -> dict[int, str]:
     return dict(sorted(names.items()))
 
 
-def read_segments(annotation: Mapping[str, Any]) -> list[Segment] | None:
+def read_segments(annotation: Mapping[str, Any]) -> list[SegmentInfo] | None:
     """The `segments_info` of a panoptic annotation; None where it is no list of ids, categories and flags."""
     rows = annotation.get("segments_info")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -150,7 +150,7 @@ def read_segments(annotation: Mapping[str, Any]) -> list[Segment] | None:
         crowd = flag(row.get("iscrowd", 0))
         if number is None or category_id is None or crowd is None:
             return None
-        found.append(Segment(number, category_id, crowd))
+        found.append(SegmentInfo(number, category_id, crowd))
     return found
 
 

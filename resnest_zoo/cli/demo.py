@@ -110,9 +110,10 @@ def _percent(value: float | None) -> str:
 
 
 def _panoptic_quality(scenes: list[Scene], found: list[Instances]) -> float:
+    from resnest_zoo.annotations.tables import SegmentInfo
     from resnest_zoo.data.shapes import CATEGORIES
     from resnest_zoo.evaluation.panoptic import match_segments, panoptic_quality
-    from resnest_zoo.evaluation.segments import SegmentInfo, SegmentMap
+    from resnest_zoo.evaluation.segments import SegmentMap
 
     records = []
     for index, (scene, result) in enumerate(zip(scenes, found, strict=True)):

@@ -248,9 +248,8 @@ class Record:
         rest = memoryview(json.dumps(row).encode() + b"\n")
         with name_file(self._path or Path(tempfile.gettempdir())):
             self._file.seek(0, os.SEEK_END)
-            while (
-                rest
-            ):  # an unbuffered file may take less than all; a buffer would keep what a full disk refused
+            # An unbuffered file may take less than all; a buffer would keep what a full disk refused.
+            while rest:
                 rest = rest[self._file.write(rest) :]
             if self._path is not None:
                 os.fsync(self._file.fileno())

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from resnest_zoo.annotations.tables import ImageId, Segment, image_id_of, read_segments
+from resnest_zoo.annotations.tables import ImageId, SegmentInfo, image_id_of, read_segments
 from resnest_zoo.categories import Categories
 from resnest_zoo.data.file_names import FileNames
 from resnest_zoo.data.problems import Problem, Problems
@@ -134,7 +134,7 @@ def read_segment_maps(
 
 
 def _known_segments(
-    segments: Sequence[Segment], classes: dict[int, int], label: str, problems: Problems
+    segments: Sequence[SegmentInfo], classes: dict[int, int], label: str, problems: Problems
 ) -> Iterator[tuple[int, int]]:
     for segment in segments:
         category_id = segment.category_id

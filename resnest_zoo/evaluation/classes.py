@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from resnest_zoo.categories import Categories
-from resnest_zoo.errors import DataError
+from resnest_zoo.errors import DataError, some
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,12 @@ def _by_name(
         raise DataError(f"{source}: none of its categories has the name of a class of the model:\n{lines}")
     unknown = [name for k, (name, _) in theirs.items() if k in used and k not in scored]
     if unknown:
-        logger.warning("%s: the model lacks %d classes, which are left out: %s", source, *_some(unknown))
+        logger.warning(
+            "%s: the model lacks %d classes, which are left out: %s",
+            source,
+            len(unknown),
+            some(unknown, _SHOWN),
+        )
     _tell_lacking(source, [name for name, thing in mine.values() if (name, thing) not in ids], len(mine))
     free = iter(range(max([*mine, *theirs, *used]) + 1, 2**63))
     thing_ids = tuple(ids[name, True] if (name, True) in ids else next(free) for name in own.things)
@@ -141,13 +146,8 @@ def _tell_lacking(source: str, lacking: Sequence[str], count: int) -> None:
     if lacking:
         logger.warning(
             "%s: lists %d of the model's %d classes, which alone are scored; it lacks %s",
-            *(source, count - len(lacking), count, _some(lacking)[1]),
+            *(source, count - len(lacking), count, some(lacking, _SHOWN)),
         )
-
-
-def _some(names: Sequence[str]) -> tuple[int, str]:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return len(names), ", ".join(names[:_SHOWN]) + more
 
 
 def _table(ids: Sequence[int], theirs: dict[int, _Name], mine: dict[int, _Name]) -> str:

@@ -88,15 +88,10 @@ class DetectionTruth:
         """The same with only the images at these rising positions, which count from 0 again."""
         kept, images = _renumbered(self.images, positions, len(self.image_ids))
         return replace(
-            self,
+            self._with_only(kept),
             image_ids=tuple(self.image_ids[position] for position in positions.tolist()),
             sizes=self.sizes[positions],
             images=images,
-            categories=self.categories[kept],
-            boxes=self.boxes[kept],
-            areas=self.areas[kept],
-            crowd=self.crowd[kept],
-            masks=[self.masks[index] for index in kept.tolist()],
         )
 
     def check_objects(self) -> None:
@@ -117,10 +112,17 @@ class DetectionTruth:
         positions = np.array([k for k, number in enumerate(self.category_ids) if number in category_ids])
         kept, categories = _renumbered(self.categories, positions.astype(np.int64), len(self.category_ids))
         return replace(
-            self,
+            self._with_only(kept),
             category_ids=tuple(self.category_ids[position] for position in positions.tolist()),
-            images=self.images[kept],
             categories=categories,
+        )
+
+    def _with_only(self, kept: Array) -> DetectionTruth:
+        """The same with only the annotations at these places."""
+        return replace(
+            self,
+            images=self.images[kept],
+            categories=self.categories[kept],
             boxes=self.boxes[kept],
             areas=self.areas[kept],
             crowd=self.crowd[kept],
@@ -145,8 +147,8 @@ class DetectionTruth:
             raise DataError(
                 f"{self.source}: an annotation of image {self.image_ids[image]} has the segmentation "
                 f"{shown(self.masks[place])}; expected polygons of 3 points or more, or a run-length "
-                f"encoding of size {self.sizes[image].tolist()} whose runs fill that. Boxes can be evaluated "
-                "without masks"
+                f"encoding of size {self.sizes[image].tolist()} whose runs fill that. To measure "
+                "boxes alone set MODEL.MASK_ON False"
             )
 
     def _first_unfit_mask(self) -> int | None:

@@ -8,39 +8,22 @@ Legend: H and W of the picture.
 
 from __future__ import annotations
 
-import reprlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from operator import index
 from typing import Any, TypeVar
 
 import numpy as np
 
-from resnest_zoo.annotations.tables import ImageId, flag, whole_number
+from resnest_zoo.annotations.tables import ImageId, SegmentInfo, image_id_of, read_segments
 from resnest_zoo.categories import Categories
-from resnest_zoo.errors import ConfigError, ImageError, ShapeError, shown
+from resnest_zoo.errors import ConfigError, ImageError, ShapeError, shown, some
 from resnest_zoo.structures import PanopticResult
 
 Array = np.ndarray[Any, Any]
 R = TypeVar("R", bound=Mapping[str, Any])
 
 MAX_ID = 2**24 - 1  # three bytes of a PNG's pixel
-
-
-@dataclass(frozen=True)
-class SegmentInfo:
-    """What an id of a segment map stands for.
-
-    Attributes:
-        id: from 1 to 2**24 - 1.
-        category_id: as the data set's annotations write it.
-        is_crowd: a region of many objects nobody told apart; it is neither to be found nor a mistake.
-    """
-
-    id: int
-    category_id: int
-    is_crowd: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +55,7 @@ class SegmentMap:
         if wrong:
             raise ImageError(
                 f"image {self.image_id}: segment ids are distinct and from 1 to {MAX_ID}, "
-                f"got {_some(wrong)} repeated or beyond; 0 is void"
+                f"got {some(wrong)} repeated or beyond; 0 is void"
             )
 
     @property
@@ -92,19 +75,18 @@ class SegmentMap:
                 flag, or the segment ids are wrong.
             ShapeError: `ids` is not (H, W) of integers.
         """
-        try:
-            segments = tuple(
-                SegmentInfo(_whole(info["id"]), _whole(info["category_id"]), _flag(info.get("iscrowd", 0)))
-                for info in annotation["segments_info"]
-            )
-            image_id = annotation["image_id"]
-            return cls(image_id if isinstance(image_id, str) else _whole(image_id), ids, segments)
-        except (KeyError, TypeError) as error:
+        row = annotation if isinstance(annotation, Mapping) else {}
+        segments, image_id = read_segments(row), image_id_of(row.get("image_id"))
+        if segments is None or image_id is None:
+            infos = row.get("segments_info")
+            infos = infos if isinstance(infos, list) else []
+            wrong = [info for info in infos if read_segments({"segments_info": [info]}) is None]
             raise ImageError(
-                "expected a panoptic annotation: a dictionary with image_id and segments_info, a list of "
-                f"segments with id and category_id; got {shown(annotation)}: "
-                f"{type(error).__name__} {error}"
-            ) from error
+                f"image {shown(image_id)}: expected a panoptic annotation: a dictionary with image_id and "
+                "segments_info, a list of segments with whole numbers as id and category_id, and iscrowd 0, "
+                f"1, true, false or left out; got {shown([*wrong, annotation][0])}"
+            )
+        return cls(image_id, ids, tuple(segments))
 
     def without(self, category_ids: Collection[int]) -> SegmentMap:
         """The same without segments of these categories; where they were is void."""
@@ -122,18 +104,6 @@ class SegmentMap:
             category_ids = categories.thing_ids if segment.is_thing else categories.stuff_ids
             segments.append(SegmentInfo(segment.id, category_ids[segment.class_index]))
         return cls(image_id, result.segment_map.cpu().numpy(), tuple(segments))
-
-
-def _whole(value: Any) -> int:
-    number = whole_number(value)  # None for those of numpy, which `index` takes
-    return index(value) if number is None else number
-
-
-def _flag(value: object) -> bool:
-    found = flag(value)
-    if found is None:
-        raise TypeError(f"iscrowd is {reprlib.repr(value)}, not 0, 1, true or false")
-    return found
 
 
 def common_runs(first: Array, second: Array) -> tuple[Array, Array, Array]:
@@ -177,14 +147,14 @@ def segment_positions(segment_map: SegmentMap, ids: Array, known: Mapping[int, b
     strange = ids[segment_ids[positions] != ids]
     if strange.size:
         raise ImageError(
-            f"{where}: pixels have the ids {_some(np.unique(strange))}, which no segment has; "
+            f"{where}: pixels have the ids {some(np.unique(strange).tolist())}, which no segment has; "
             "the map and its segments do not belong together"
         )
     counts = np.bincount(positions, minlength=len(segment_ids))
     absent = segment_ids[1:][counts[1:] == 0]
     if absent.size:
         raise ImageError(
-            f"{where}: the segments {_some(absent)} have no pixel; "
+            f"{where}: the segments {some(absent.tolist())} have no pixel; "
             "the map and its segments do not belong together"
         )
     return positions
@@ -210,7 +180,7 @@ def things_and_stuff(categories: Categories) -> dict[int, bool]:
     things, stuff = categories.thing_ids, categories.stuff_ids[1:]
     both = sorted(set(things) & set(stuff))
     if both:
-        raise ConfigError(f"categories: the ids {_some(both)} are things and stuff; expected distinct ones")
+        raise ConfigError(f"categories: the ids {some(both)} are things and stuff; expected distinct ones")
     return {**dict.fromkeys(things, True), **dict.fromkeys(stuff, False)}
 
 
@@ -226,9 +196,3 @@ def distinct(records: Iterable[R]) -> Iterator[R]:
             raise ImageError(f"image {record['image_id']} has two records; expected one for each picture")
         seen.add(record["image_id"])
         yield record
-
-
-def _some(values: Iterable[int], shown: int = 5) -> str:
-    """The first few of ascending numbers, for a message."""
-    texts = [str(int(value)) for value in values]
-    return ", ".join(texts[:shown]) + (f" and {len(texts) - shown} more" if len(texts) > shown else "")

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from resnest_zoo.annotations.tables import (
-    Segment,
+    SegmentInfo,
     category_names,
     flag,
     image_id_of,
@@ -114,7 +114,7 @@ def test_wrong_categories_are_refused(row, complaint):
 
 def test_segments_of_panoptic_annotations():
     rows = [{"id": 3.0, "category_id": 4}, {"id": 5, "category_id": 6.0, "iscrowd": True}]
-    assert read_segments({"segments_info": rows}) == [Segment(3, 4, False), Segment(5, 6, True)]
+    assert read_segments({"segments_info": rows}) == [SegmentInfo(3, 4, False), SegmentInfo(5, 6, True)]
     for bad in (None, 3, [3], [{"id": "3", "category_id": 4}], [{"id": 3}], [{**rows[0], "iscrowd": "0"}]):
         assert read_segments({"segments_info": bad}) is None
 

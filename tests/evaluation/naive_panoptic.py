@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from resnest_zoo.evaluation.segments import SegmentInfo, SegmentMap
+from resnest_zoo.annotations.tables import SegmentInfo
+from resnest_zoo.evaluation.segments import SegmentMap
 
 Matches = dict[int, tuple[list[float], int, int]]
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from resnest_zoo.annotations.tables import SegmentInfo
 from resnest_zoo.categories import Categories
-from resnest_zoo.evaluation.segments import SegmentInfo, SegmentMap
+from resnest_zoo.evaluation.segments import SegmentMap
 
 CATEGORIES = Categories(("cat", "dog"), (1, 5), ("things", "sky", "grass"), (0, 7, 9))
 CAT, DOG, SKY, GRASS = 1, 5, 7, 9

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from resnest_zoo.annotations.tables import SegmentInfo
 from resnest_zoo.categories import COCO_PANOPTIC
 from resnest_zoo.errors import ImageError, ShapeError
 from resnest_zoo.evaluation.panoptic import match_segments, panoptic_quality
-from resnest_zoo.evaluation.segments import SegmentInfo, SegmentMap, common_runs
+from resnest_zoo.evaluation.segments import SegmentMap, common_runs
 from resnest_zoo.structures import PanopticResult, Segment
 from tests.evaluation.pictures import CAT, segment_map
 

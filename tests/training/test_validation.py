@@ -70,7 +70,10 @@ def swap_names(content: dict[str, Any]) -> None:
             "the segments 99 have no pixel",
         ),
         (lambda c: first_segment(c).pop("id"), "expected a panoptic annotation"),
-        (lambda c: first_segment(c).update(iscrowd="0"), "iscrowd is '0', not 0, 1, true or false"),
+        (
+            lambda c: first_segment(c).update(iscrowd="0"),
+            "image 1: expected a panoptic annotation: .* got {.*'iscrowd': '0'}",
+        ),
         (lambda c: c["annotations"][0].update(image_id=2), "'image_id' of their own"),
         (lambda c: c["annotations"][0].update(image_id="1"), "lacks 1 of 4 pictures: 1"),
         (lambda c: c["categories"][0].pop("isthing"), "need 'isthing', .* not so 1 of 3: 3 'red'"),
