@@ -10,6 +10,7 @@ argument parsers) does not stand in the way of reading them.
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Callable, Mapping
 from typing import IO, Any, ClassVar, NoReturn
 
@@ -237,6 +238,10 @@ def _tuple(value: object) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (None,)
 
 
+def _size(numbers: object = ()) -> tuple[Any, ...]:
+    return _tuple(numbers)
+
+
 def _record_instead(part: object) -> Record:
     """A record of a tensor that is made of one."""
     if isinstance(part, Record):
@@ -321,7 +326,7 @@ _ADMITTED: Mapping[tuple[str, str], object] = {
     },
     ("numpy", "ndarray"): None,  # only ever an argument of `_reconstruct`
     ("numpy", "dtype"): _Callable(lambda code, *_: _Dtype(code)),
-    ("torch", "Size"): _Callable(lambda *args: tuple(*args)),
+    ("torch", "Size"): _Callable(_size),
     ("torch", "Tensor"): _PLAIN,
     ("torch.nn.parameter", "Parameter"): _PLAIN,
     ("torch._utils", "_rebuild_tensor"): _Callable(_tensor),
@@ -339,8 +344,11 @@ _ADMITTED: Mapping[tuple[str, str], object] = {
 }
 
 
-class Unpickler(pickle.Unpickler):
+class Unpickler(pickle._Unpickler):
     """Reads one pickle of a checkpoint.
+
+    The one that Python writes in Python, as its parts can be replaced; the one in C takes functions that the
+    process registered by numbers as they are, and memory for any place in the memo that a pickle names.
 
     Attributes:
         storages: those the pickle names, by their keys, of a PyTorch file.
@@ -351,6 +359,20 @@ class Unpickler(pickle.Unpickler):
         super().__init__(file, encoding="latin1")
         self.storages: dict[str, Storage] = {}
         self.left_out: dict[str, type[Record]] = {}
+
+    def get_extension(self, code: int) -> NoReturn:
+        """What the process registered by a number, found without any name."""
+        raise pickle.UnpicklingError(f"refused extension {code}, a name that only its writer knows")
+
+    def _load_bytearray(self: Any) -> None:
+        """As the overridden, which makes room for bytes before it looks whether they follow."""
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(size)))
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BYTEARRAY8[0]: _load_bytearray,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in of a class or function; nothing is imported."""

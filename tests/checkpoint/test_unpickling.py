@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import copyreg
 import io
 import logging
 import pickle
 import sys
+import tracemalloc
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -88,6 +91,41 @@ def test_the_function_is_called_elsewhere(tmp_path: Path, called: list[object]) 
     zipped({"beside": WAYS["called"]()}, tmp_path / "file.pth")
     torch.load(tmp_path / "file.pth", weights_only=False)
     assert called == [(1,)]
+
+
+def test_a_function_that_a_process_registered_by_a_number_is_never_called(
+    tmp_path: Path, called: list[object]
+) -> None:
+    """Python keeps such functions at hand for every unpickler, which then looks up no name."""
+    copyreg.add_extension(__name__, "note", 240)
+    try:
+        assert pickle.loads(pickle.dumps(note, 2)) is note  # from now on it is at hand
+        zipped({"model": {"w": torch.ones(2)}, "beside": Calls(note, (1,))}, tmp_path / "file.pth")
+        with pytest.raises(CheckpointError, match=r"refused: .*extension 240"):
+            Checkpoint.open(tmp_path / "file.pth")
+    finally:
+        copyreg.remove_extension(__name__, "note", 240)
+        copyreg.clear_extension_cache()
+    assert called == []
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"N" + pickle.LONG_BINPUT + (1 << 22).to_bytes(4, "little") + b".",  # a far place in the memo
+        pickle.BYTEARRAY8 + (1 << 25).to_bytes(8, "little") + b".",  # bytes that do not follow
+    ],
+)
+def test_a_number_in_a_file_takes_no_memory_by_itself(raw: bytes) -> None:
+    reader = Unpickler(io.BytesIO(pickle.PROTO + b"\5" + raw))
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(EOFError):
+            reader.load()
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 1e6
 
 
 # What libraries write, made with stand-ins under the real names, which are gone when the file is read.
