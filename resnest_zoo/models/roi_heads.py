@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, box_area, clip_boxes_to_image
+from torchvision.ops import box_area, clip_boxes_to_image
 
 from resnest_zoo.models.layers import (
     Conv2d,
@@ -30,6 +31,7 @@ from resnest_zoo.models.mask_head import MaskHead
 from resnest_zoo.models.mask_targets import crop_masks
 from resnest_zoo.models.matching import ProposalSampling, Samples
 from resnest_zoo.ops.boxes import Weights4, box_regression_loss, decode_boxes
+from resnest_zoo.ops.nms import grouped_nms
 from resnest_zoo.ops.sampling import roi_align
 from resnest_zoo.structures import Detections, Proposals, SizeHW, Targets
 
@@ -55,17 +57,15 @@ class ROIPooler:
         levels = [features[name] for name in self.in_features]
         # ROIAlign reads out of bounds for NaN. Such rows keep their NaN elsewhere and are dropped at the end.
         boxes = [b.nan_to_num(0.0, 0.0, 0.0) for b in boxes]
-        rois = torch.cat([_with_index(i, b) for i, b in enumerate(boxes)])  # (R, 5)
+        rois = torch.cat([F.pad(b, (1, 0), value=float(i)) for i, b in enumerate(boxes)])  # (R, 5)
         assigned = self._assign_levels(torch.cat(boxes))
         rows = [(assigned == index).nonzero().flatten() for index in range(len(levels))]
-        pooled = torch.cat(
-            [
-                roi_align(level, rois[at], self.output_size, 1.0 / stride, self.sampling_ratio)
-                for level, stride, at in zip(levels, self.strides, rows, strict=True)
-            ]
-        )
-        # Writing each level into its rows would copy the whole gradient once for every level.
-        return pooled.index_select(0, torch.cat(rows).argsort())  # (R, C, S, S)
+        parts = [
+            roi_align(level, rois[at], self.output_size, 1.0 / stride, self.sampling_ratio)
+            for level, stride, at in zip(levels, self.strides, rows, strict=True)
+        ]
+        pooled: Tensor = _InRows.apply(len(rois), rows, *parts)  # (R, C, S, S)
+        return pooled
 
     def _assign_levels(self, boxes: Tensor) -> Tensor:
         """(R,) index into `in_features`."""
@@ -74,8 +74,20 @@ class ROIPooler:
         return (level - self.min_level).clamp(0, len(self.strides) - 1)
 
 
-def _with_index(index: int, boxes: Tensor) -> Tensor:
-    return torch.cat((boxes.new_full((len(boxes), 1), index), boxes), dim=1)  # (R_i, 5)
+class _InRows(torch.autograd.Function):
+    """Parts in their rows of one tensor; PyTorch's own would copy the whole gradient for each part."""
+
+    @staticmethod
+    def forward(ctx: Any, count: int, rows: list[Tensor], *parts: Tensor) -> Tensor:
+        ctx.rows = rows
+        whole = parts[0].new_empty((count, *parts[0].shape[1:]))
+        for at, part in zip(rows, parts, strict=True):
+            whole.index_copy_(0, at, part)
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(grads[0].index_select(0, at) for at in ctx.rows)
 
 
 class BoxHead(nn.Module):
@@ -213,8 +225,8 @@ def select_detections(
     rows, classes = (scores > limits.score_thresh).nonzero(as_tuple=True)
     scores = scores[rows, classes]
     boxes = boxes[rows, 0] if boxes.shape[1] == 1 else boxes[rows, classes]
-    keep = batched_nms(boxes, scores.to(boxes.dtype), classes, limits.nms_thresh)[: limits.topk]
-    return Detections(boxes[keep], scores[keep], classes[keep], image_size)
+    best = grouped_nms(boxes, scores, classes, limits.nms_thresh)[: limits.topk]
+    return Detections(boxes[best], scores[best], classes[best], image_size)
 
 
 def mask_regions(samples: list[Samples]) -> list[tuple[Tensor, Tensor]]:

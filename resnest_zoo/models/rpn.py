@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import clip_boxes_to_image
 
 from resnest_zoo.models.anchors import AnchorGenerator
 from resnest_zoo.models.layers import Conv2d, at_least_float32, conv_relu, init_normal_
 from resnest_zoo.models.matching import Matcher, Sampler, require_finite
 from resnest_zoo.ops.boxes import Weights4, box_regression_loss, decode_boxes, nonempty
+from resnest_zoo.ops.nms import nms_by_level
 from resnest_zoo.structures import Proposals, SizeHW, Targets
 
 
@@ -130,9 +131,9 @@ class RPN(nn.Module):
         anchors = self.anchor_generator(levels)
         answers = [self.rpn_head(level) for level in levels]
         with torch.no_grad():
-            boxes, logits, level_ids = self._best(answers, anchors, self.in_training.limits)
+            boxes, logits, rows = self._best(answers, anchors, self.in_training.limits)
             require_finite("the RPN's proposals", boxes, logits)
-            proposals = self._select(boxes, logits, level_ids, image_sizes, self.in_training.limits)
+            proposals = self._select(boxes, logits, rows, image_sizes, self.in_training.limits)
         return self._losses(answers, torch.cat(anchors), targets, generator), proposals
 
     def _losses(
@@ -173,10 +174,10 @@ class RPN(nn.Module):
 
     def _best(
         self, answers: Iterable[tuple[Tensor, Tensor]], all_anchors: list[Tensor], limits: ProposalLimits
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The best anchors of each level, decoded: boxes (N, k, 4), logits (N, k), levels (k,)."""
-        boxes, logits, level_ids = [], [], []
-        for index, ((level_logits, deltas), anchors) in enumerate(zip(answers, all_anchors, strict=True)):
+    ) -> tuple[Tensor, Tensor, list[int]]:
+        """The best anchors, decoded, level after level: boxes (N, k, 4), logits (N, k), each level's rows."""
+        boxes, logits = [], []
+        for (level_logits, deltas), anchors in zip(answers, all_anchors, strict=True):
             best, at = level_logits.topk(min(limits.pre_nms_topk, len(anchors)), dim=1)  # (N, k)
             best_deltas = deltas.gather(1, at[:, :, None].expand(-1, -1, 4))  # (N, k, 4)
             decoded = decode_boxes(
@@ -187,14 +188,13 @@ class RPN(nn.Module):
             )
             boxes.append(decoded.unflatten(0, at.shape))  # (N, k, 4)
             logits.append(best)
-            level_ids.append(at.new_full((at.shape[1],), index))
-        return torch.cat(boxes, 1), torch.cat(logits, 1), torch.cat(level_ids)
+        return torch.cat(boxes, 1), torch.cat(logits, 1), [level.shape[1] for level in logits]
 
     def _select(
         self,
         boxes: Tensor,
         logits: Tensor,
-        level_ids: Tensor,
+        rows: list[int],
         image_sizes: tuple[SizeHW, ...],
         limits: ProposalLimits,
     ) -> list[Proposals]:
@@ -204,8 +204,8 @@ class RPN(nn.Module):
             finite = image_boxes.isfinite().all(dim=1) & image_logits.isfinite()
             clipped = clip_boxes_to_image(image_boxes, size)
             valid = finite & nonempty(clipped, limits.min_side)
-            clipped, kept_logits = clipped[valid], image_logits[valid]
-            keep = batched_nms(clipped, kept_logits.to(clipped.dtype), level_ids[valid], limits.nms_thresh)
-            keep = keep[: limits.post_nms_topk]
-            proposals.append(Proposals(clipped[keep], kept_logits[keep], size))
+            clipped = clipped.masked_fill(~valid[:, None], 0.0)
+            scores = image_logits.to(clipped.dtype).masked_fill(~valid, -torch.inf)
+            keep = nms_by_level(clipped, scores, rows, limits.nms_thresh)[: limits.post_nms_topk]
+            proposals.append(Proposals(clipped[keep], image_logits[keep], size))
         return proposals

@@ -83,6 +83,22 @@ def test_pooling_keeps_the_order_of_images_and_boxes():
     assert at == len(got)
 
 
+def test_gradients_of_pooled_boxes_reach_the_level_of_each():
+    features = {name: level.requires_grad_() for name, level in pyramid(2).items()}
+    boxes = [random_boxes(9, 1, (500, 500)), random_boxes(5, 2, (200, 100))]
+    pooler = ROIPooler(NAMES, STRIDES, 2, 2)
+    weights = torch.rand(14, 3, 2, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    (pooler(features, boxes) * weights).sum().backward()
+    levels = pooler._assign_levels(torch.cat(boxes))
+    assert len(levels.unique()) > 2
+    for index, (name, stride) in enumerate(zip(NAMES, STRIDES, strict=True)):
+        alone = features[name].detach().requires_grad_()
+        at = levels == index
+        rois = torch.cat(((torch.arange(14) > 8)[:, None].double(), torch.cat(boxes)), dim=1)[at]
+        (roi_align(alone, rois, 2, 1 / stride, 2, aligned=True) * weights[at]).sum().backward()
+        assert torch.equal(features[name].grad, alone.grad)
+
+
 def test_pooling_nothing_gives_nothing_of_the_right_shape():
     got = ROIPooler(NAMES, STRIDES, 7, 0)(
         pyramid(2), [torch.zeros(0, 4).double(), torch.zeros(0, 4).double()]

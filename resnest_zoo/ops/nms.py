@@ -1,0 +1,84 @@
+"""Greedy non-maximum suppression on torchvision's kernel, in steps that depend on shapes alone.
+
+torchvision's `batched_nms` changes its algorithm with the number of boxes that are valid, which no exported
+graph can follow; and an exported `nms` insists that two boxes or more stay.
+
+Legend: R boxes, xyxy in absolute pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision import ops
+
+# Up to so many rows are moved apart and compared all with all; of more, each level is compared for itself.
+# It is torchvision's bound on the CPU, but of rows, which shapes tell, and not of valid boxes.
+_FEW = 1000
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Let each box fall that overlaps a stronger one that stays.
+
+    Args:
+        boxes: (R, 4), finite. An empty one neither falls nor makes another fall.
+        scores: (R,), not NaN. Of equal ones the first counts as the stronger.
+        iou_threshold: IoU above which the weaker falls.
+
+    Returns:
+        Indices of those that stay, int64, by falling score.
+
+    Source: torchvision, `ops.nms`.
+    """
+    # With two empty boxes at the end, and so at the end of what stays, the kernel's graph always gets two.
+    padded = F.pad(boxes, (0, 0, 0, 2))
+    keep: Tensor = ops.nms(padded, F.pad(scores.to(boxes.dtype), (0, 2), value=-torch.inf), iou_threshold)
+    return keep[:-2]
+
+
+def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
+    """`nms` within each group, by moving the groups apart.
+
+    Args:
+        boxes: (R, 4), finite, without negative coordinates.
+        scores: (R,), not NaN.
+        groups: (R,), small whole numbers from 0.
+        iou_threshold: IoU above which the weaker of one group falls.
+
+    Returns:
+        Indices of those that stay, of all groups together, int64, by falling score.
+
+    Source: torchvision, `ops.batched_nms`, to the last bit where that gets at most 1000 boxes on the CPU.
+    """
+    apart = F.pad(boxes, (0, 0, 0, 1)).max() + 1  # a row of zeros, lest there be none
+    return nms(boxes + (groups.to(boxes.dtype) * apart)[:, None], scores, iou_threshold)
+
+
+def nms_by_level(boxes: Tensor, scores: Tensor, rows: list[int], iou_threshold: float) -> Tensor:
+    """`nms` within each level of the pyramid.
+
+    Args:
+        boxes: (R, 4), finite, without negative coordinates, level after level.
+        scores: (R,), not NaN; -inf for boxes that are none, which must be empty.
+        rows: of each level; their sum is R.
+        iou_threshold: IoU above which the weaker of one level falls.
+
+    Returns:
+        Indices of those that stay, of all levels together, int64, by falling score. Boxes that are none are
+        left out. The order of equal scores is open where R is above 1000.
+
+    Source: torchvision, `ops.batched_nms`, to the last bit on the CPU.
+    """
+    if len(boxes) <= _FEW:
+        levels = torch.cat([torch.full((n,), i, device=boxes.device) for i, n in enumerate(rows)])
+        keep = grouped_nms(boxes, scores, levels, iou_threshold)
+        return keep[scores[keep] > -torch.inf]
+    stays = [
+        torch.zeros_like(level_scores, dtype=torch.bool).index_fill(
+            0, nms(level_boxes, level_scores, iou_threshold), True
+        )
+        for level_boxes, level_scores in zip(boxes.split(rows), scores.split(rows), strict=True)
+    ]
+    keep = (torch.cat(stays) & (scores > -torch.inf)).nonzero().flatten()
+    return keep[scores[keep].sort(descending=True).indices]
