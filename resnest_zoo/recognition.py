@@ -12,6 +12,8 @@ from enum import Enum
 from pathlib import Path
 
 HEAD = 512  # first bytes that tell
+# What people call checkpoints; only for what no bytes tell.
+ENDINGS = (".safetensors", ".pth", ".pt", ".pkl", ".bin", ".ckpt")
 
 
 class Format(Enum):
@@ -130,7 +132,6 @@ def _find_stranger_in_zip(path: Path) -> str | None:
 
 def describe_folder(path: Path) -> str:
     """What to say of a folder in a file's place."""
-    endings = (".safetensors", ".pth", ".pt", ".pkl", ".bin", ".ckpt")
-    names = sorted(file.name for file in path.iterdir() if file.name.lower().endswith(endings))
+    names = sorted(file.name for file in path.iterdir() if file.name.lower().endswith(ENDINGS))
     inside = f", of {', '.join(names[:5])} in it" if names else ""
     return f"a folder: name the file itself{inside}"

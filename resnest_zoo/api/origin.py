@@ -13,8 +13,8 @@ from resnest_zoo.api import mmdetection
 from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import Checkpoint
 from resnest_zoo.config import Config, load_config, parse_config
-from resnest_zoo.errors import CheckpointError, UnknownModelError, shown
-from resnest_zoo.recognition import HEAD, find_format, find_stranger
+from resnest_zoo.errors import CheckpointError, UnknownModelError, cut, shown
+from resnest_zoo.recognition import ENDINGS, HEAD, find_format, find_stranger
 from resnest_zoo.registry import Entry, info
 
 logger = logging.getLogger(__name__)
@@ -74,13 +74,15 @@ def find_origin(name: str | Path, progress: bool | None = None) -> Origin:
         raise UnknownModelError(f"expected the name of a model or a config file, got {shown(name)}")
     try:
         entry = info(name)
-    except UnknownModelError:
+    except UnknownModelError as error:
         if "://" in name:
             return _find_file(hub.fetch(hub.Artifact.from_url(name), progress=progress), name)
         path = Path(os.path.expanduser(name))
-        if not (name.lower().endswith(_ENDINGS) or _exists(path)):
-            raise
-        return _find_file(path)
+        if name.lower().endswith(_ENDINGS) or _exists(path):
+            return _find_file(path)
+        if path.name != name or name.lower().endswith(ENDINGS):
+            raise UnknownModelError(f"{error} Nor is there a file {cut(str(path.absolute()))}.") from None
+        raise
     if entry.config is None:
         raise UnknownModelError(
             f"{entry.name} is an ImageNet backbone that training starts from, not a detector; "
@@ -117,7 +119,8 @@ def _is_checkpoint(path: Path) -> bool:
         return path.suffix.lower() not in _CONFIGS
     if b"\0" in head or find_format(head) is not None:
         return True
-    return path.suffix.lower() not in _CONFIGS and find_stranger(head) is not None
+    ending = path.suffix.lower()
+    return ending in ENDINGS or (ending not in _CONFIGS and find_stranger(head) is not None)
 
 
 def _described_by(checkpoint: Checkpoint) -> Origin | None:

@@ -36,6 +36,7 @@ _KINDS = {
 # many trainers of their own, Detectron. One may stand in another.
 _WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict", "blobs")
 _DEEPEST = 3
+_NOTES = (str, int, float, type(None))  # between tensors, such as __author__ or the epoch: no harm
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def _unwrapped(path: Path, format: Format, content: object, reader: Unpickler) -
         readable = isinstance(value, StoredTensor) or (isinstance(value, Array) and value.plain is not None)
         if isinstance(key, str) and readable:
             tensors[key] = value.read
-        elif not isinstance(value, str):  # a note such as __author__ is no harm
+        elif not (isinstance(key, str) and isinstance(value, _NOTES)):
             where = f"; weights are looked for at the top, and below {', '.join(_WRAPPERS)}"
             raise CheckpointError(
                 f"{path}: entry {shown(key)} is {_kind(value)}, not a plain tensor"

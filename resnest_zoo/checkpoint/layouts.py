@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 Rules = tuple[tuple[str, str], ...]
 
-# What wraps a whole model: torch's DataParallel and torch.compile. Taken off where every key has it.
-_WRAPPERS = ("module.", "_orig_mod.")
+# What wraps a whole model: torch's DataParallel, torch.compile, trainers such as Lightning's. Taken off where
+# every key has it.
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
 # The classifier of an ImageNet network, which no detector has.
 _CLASSIFIER = re.compile(r"^(stem\.|head\.)?(fc\d*|pred|linear)[._]")
 
@@ -161,6 +162,17 @@ _MMDETECTION_RESNET = Layout(
 
 # Asked in this order. detectron2's layout, which is ours, has no mark and comes last.
 LAYOUTS = (_CAFFE2, _MMDETECTION_RESNEST, _MMDETECTION_RESNET, _TIMM, _TORCHVISION, _OURS)
+
+# Detectors that are not built here, told by patterns of which some key contains one.
+_STRANGERS = (
+    (r"^backbone\.body\.", "a detector of torchvision"),
+    (r"^(?:transformer|class_embed|query_embed)\.", "a DETR"),
+)
+
+
+def find_stranger(keys: Collection[str]) -> str | None:
+    """What a detector is that is not built here, by its keys; None for any other."""
+    return next((whose for mark, whose in _STRANGERS if any(re.search(mark, key) for key in keys)), None)
 
 
 def find_layout(keys: Collection[str]) -> Layout:

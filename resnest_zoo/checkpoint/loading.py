@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from resnest_zoo.checkpoint.class_rows import Names, take_rows
+from resnest_zoo.checkpoint.layouts import find_stranger
 from resnest_zoo.checkpoint.opened import Checkpoint
 from resnest_zoo.errors import CheckpointError, some
 
@@ -64,7 +65,9 @@ def load_checkpoint(
         kept, layers = set(), []
     problems, clashes = _differences(own, state, kept)
     if problems:
-        raise CheckpointError(f"{path}: belongs to another model:\n" + "\n".join(problems), clashes)
+        stranger = find_stranger(state)
+        whose = f", {stranger}, which is not built here" if stranger else ""
+        raise CheckpointError(f"{path}: belongs to another model{whose}:\n" + "\n".join(problems), clashes)
     require_finite(path, state)
     # What the file may lack: fresh class layers, and how many batches a norm has seen.
     absent = {key: value if key in kept else torch.zeros_like(value) for key, value in own.items()}

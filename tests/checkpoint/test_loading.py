@@ -405,7 +405,7 @@ def test_a_truncated_safetensors_file_is_damaged(path, part):
         (b"\x80\x02" + bytes(range(200)), "refused|damaged"),
         (pickle.dumps([1, 2], 2), "expected named tensors, got a list"),
         (pickle.dumps({}, 2), "expected named tensors, got none"),
-        (pickle.dumps({"lr": 0.1}, 2), "entry 'lr' is a float, not a plain tensor"),
+        (pickle.dumps({"lr": 0.1}, 2), "expected named tensors, got none"),
         (pickle.dumps({"model": {"w": [1.0]}}, 2), "entry 'w' is a list, not a plain tensor"),
         (pickle.dumps({5: 0.1}, 2), "entry 5 is a float"),
         (
