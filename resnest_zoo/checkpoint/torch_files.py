@@ -18,9 +18,7 @@ from torch import Tensor
 
 from resnest_zoo.checkpoint.unpickling import Storage, Unpickler
 
-_LOCAL_HEADER = struct.Struct(
-    "<4s22xHH"
-)  # signature, then the lengths of name and extra field; APPNOTE 4.3.7
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field; APPNOTE 4.3.7
 _STREAM_PICKLES = 3  # before the content: magic number, protocol version, system
 
 

@@ -45,16 +45,8 @@ _ENVIRONMENT = (
     *("RESNEST_ZOO_CACHE", "RESNEST_ZOO_MIRROR", "RESNEST_ZOO_OFFLINE", "RESNEST_ZOO_SETTINGS"),
     *("RESNEST_ZOO_FILE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "TORCH_HOME"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-    *(
-        "http_proxy",
-        "https_proxy",
-        "all_proxy",
-        "no_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "ALL_PROXY",
-        "NO_PROXY",
-    ),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"),
 )
 Section = dict[str, Any]

@@ -89,9 +89,7 @@ def find_copies(artifact: Artifact) -> list[Path]:
         return []
     caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     torch_home = Path(os.environ.get("TORCH_HOME") or caches / "torch")
-    torch_hub = sys.modules.get(
-        "torch.hub"
-    )  # where torch.hub.set_dir said, if anybody did: torch is loaded then
+    torch_hub = sys.modules.get("torch.hub")  # torch is loaded if anybody called torch.hub.set_dir
     folder = Path(torch_hub.get_dir() if torch_hub else torch_home / "hub")
     # torch.hub keeps a name as it stands in the address, where "+" may be "%2B".
     names = [artifact.filename, *(urlsplit(url).path.rpartition("/")[2] for url in artifact.urls)]

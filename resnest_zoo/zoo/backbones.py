@@ -68,62 +68,54 @@ def backbone_entries() -> Iterator[Entry]:
     """Those that the published detectors started from, then the authors', timm's and torchvision's."""
     for backbone, digits in _RESNESTS:
         stem = f"{backbone}_detectron-{digits}"
-        yield Entry(
-            name=f"{backbone}_imagenet",
-            task="backbone",
-            artifact=Artifact(f"{stem}.pth", (f"{_BUCKET}/detectron/{stem}.pth",), sha256_prefix=digits),
-            aliases=(f"{backbone}_detectron", stem),
-            backbone=in_print(backbone),
-            licence=_LICENCE,
-            source=_PAGE,
-        )
+        artifact = Artifact(f"{stem}.pth", (f"{_BUCKET}/detectron/{stem}.pth",), sha256_prefix=digits)
+        aliases = (f"{backbone}_detectron", stem)
+        yield _entry(backbone, "imagenet", artifact, aliases, licence=_LICENCE, source=_PAGE)
     for backbone, stem in _MSRA:
-        yield Entry(
-            name=f"{backbone}_msra",
-            task="backbone",
-            artifact=Artifact(f"{stem}.pkl", (f"{_MSRA_URL}/{stem}.pkl",)),
-            aliases=(f"{_MSRA_PATH}/{stem}", f"detectron2://{_MSRA_PATH}/{stem}"),
-            backbone=in_print(backbone),
-            licence=_MSRA_LICENCE,
-            source=_MSRA_PAGE,
-        )
+        artifact = Artifact(f"{stem}.pkl", (f"{_MSRA_URL}/{stem}.pkl",))
+        aliases = (f"{_MSRA_PATH}/{stem}", f"detectron2://{_MSRA_PATH}/{stem}")
+        yield _entry(backbone, "msra", artifact, aliases, licence=_MSRA_LICENCE, source=_MSRA_PAGE)
+    yield from _trained_on_imagenet()
+
+
+def _trained_on_imagenet() -> Iterator[Entry]:
+    """Those that say what the config must."""
     for backbone, digits in _AUTHORS:
         stem = f"{backbone}-{digits}"
         sha256, size = _AUTHORS_FULL.get(backbone, (None, None))
         urls = tuple(f"{url}/{stem}.pth" for url in _AUTHORS_URLS)
-        yield Entry(
-            name=f"{backbone}_authors",
-            task="backbone",
-            artifact=Artifact(f"{stem}.pth", urls, sha256=sha256, sha256_prefix=digits, size=size),
-            aliases=(stem,),
-            backbone=in_print(backbone),
-            expects=_IMAGENET,
-            licence=_AUTHORS_LICENCE,
-            source=_AUTHORS_PAGE,
-        )
+        artifact = Artifact(f"{stem}.pth", urls, sha256=sha256, sha256_prefix=digits, size=size)
+        yield _entry(backbone, "authors", artifact, (stem,), _IMAGENET, _AUTHORS_LICENCE, _AUTHORS_PAGE)
     for backbone, theirs in _TIMM:
-        yield Entry(
-            name=f"{backbone}_timm",
-            task="backbone",
-            artifact=Artifact(f"timm-{theirs}.safetensors", (f"hf://timm/{theirs}/model.safetensors",)),
-            aliases=(f"timm/{theirs}", theirs),
-            backbone=in_print(backbone),
-            expects=_IMAGENET,
-            licence=_TIMM_LICENCE,
-            source=f"https://huggingface.co/timm/{theirs}",
-        )
+        artifact = Artifact(f"timm-{theirs}.safetensors", (f"hf://timm/{theirs}/model.safetensors",))
+        aliases, page = (f"timm/{theirs}", theirs), f"https://huggingface.co/timm/{theirs}"
+        yield _entry(backbone, "timm", artifact, aliases, _IMAGENET, _TIMM_LICENCE, page)
     for backbone, digits in _TORCHVISION:
         stem = f"{backbone}-{digits}"
-        yield Entry(
-            name=f"{backbone}_torchvision",
-            task="backbone",
-            artifact=Artifact(f"{stem}.pth", (f"{_TORCHVISION_URL}/{stem}.pth",), sha256_prefix=digits),
-            aliases=(stem,),
-            backbone=in_print(backbone),
-            expects=_IMAGENET,
-            licence=_TORCHVISION_LICENCE,
-            source=_TORCHVISION_PAGE,
-        )
+        artifact = Artifact(f"{stem}.pth", (f"{_TORCHVISION_URL}/{stem}.pth",), sha256_prefix=digits)
+        licence, page = _TORCHVISION_LICENCE, _TORCHVISION_PAGE
+        yield _entry(backbone, "torchvision", artifact, (stem,), _IMAGENET, licence, page)
+
+
+def _entry(
+    backbone: str,
+    trained_by: str,
+    artifact: Artifact,
+    aliases: tuple[str, ...],
+    expects: tuple[tuple[str, object], ...] = (),
+    licence: str = "",
+    source: str = "",
+) -> Entry:
+    return Entry(
+        name=f"{backbone}_{trained_by}",
+        task="backbone",
+        artifact=artifact,
+        aliases=aliases,
+        backbone=in_print(backbone),
+        expects=expects,
+        licence=licence,
+        source=source,
+    )
 
 
 def in_print(variant: str) -> str:
