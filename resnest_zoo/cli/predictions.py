@@ -169,13 +169,14 @@ class Record:
         if output is None or self._path is None:
             return
         existing = [name for name in (_RECORD, _DOCUMENT) if (output / name).exists()]
-        if existing and not resume:
+        if existing and (not resume or existing == [_DOCUMENT]):
+            way = f"without {_RECORD} nothing goes on;"
+            if _RECORD in existing:
+                way = "--resume goes on with it; else"
             raise ConfigError(
-                f"--output {output}: holds the results of another run ({existing[0]}): --resume goes on with "
-                "it; else choose another folder, or remove this one"
+                f"--output {output}: holds the results of another run ({existing[0]}): {way} choose another "
+                "folder, or remove this one"
             )
-        if existing == [_DOCUMENT]:
-            raise ConfigError(f"--resume: {output} has {_DOCUMENT}, but no {_RECORD} to go on with")
         if existing:
             self._file = self._path.open("r+b", buffering=0)
             try:

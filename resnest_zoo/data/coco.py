@@ -271,7 +271,9 @@ def _report_emptiness(
     there = Counter(category_id for category_id in ids if category_id is not None)
     classes = enumerate(zip(categories.things, categories.thing_ids, strict=True))
     lacking = [
-        f"{name} ({there[category_id]} annotations, {crowds[category_id]} of them crowds)"
+        f"{name} ({n} annotations, {crowds[category_id]} of them crowds)"
+        if (n := there[category_id])
+        else name
         for k, (name, category_id) in classes
         if not examples[k]
     ]

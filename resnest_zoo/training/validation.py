@@ -144,8 +144,12 @@ def _find_pictures(
     present = FileNames(folder)
     missing = [name for row in rows if (name := row["file_name"]) not in present]
     if missing:
-        names = ", ".join(f"{folder / name}{present.hint(name)}" for name in missing[:10])
-        raise DataError(f"{annotations}: {len(missing)} of {len(pictures)} pictures are missing: {names}")
+        names = [f"{name}{present.hint(name)}" for name in missing[:_SHOWN]]
+        count = f"{len(missing)} of {len(pictures)}"
+        raise DataError(
+            f"{annotations}: {count} pictures are missing in {folder}: {some(names)}"
+            + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
+        )
     return pictures
 
 
