@@ -201,6 +201,7 @@ ONE = ([1], "")
         ({**PLAIN, "neck.fpn_convs.4.conv.weight": ONE}, {}, r"with neck\.fpn_convs\.4\.conv\.weight"),
         ({**PLAIN, "backbone.layer2.0.conv2.conv_offset.weight": ONE}, {}, r"with .*conv_offset\.weight"),
         (without(PLAIN, "roi_head"), {}, r"with no roi_head\.bbox_head\.fc_cls"),
+        (without(PLAIN, "roi_head.bbox_head.fc_reg"), {}, r"with no roi_head\.bbox_head\.fc_reg"),
         (without(PLAIN, "backbone.layer3.5"), {}, r"\(3, 4, 5, 3\) blocks in its stages; expected"),
     ],
 )

@@ -68,11 +68,18 @@ def test_it_makes_no_request_without_sources(no_sockets: None, capsys: Capture) 
 def test_no_secret_is_shown(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_s3cr3t")
     monkeypatch.setenv("https_proxy", "http://me:s3cr3t@proxy:80")
-    monkeypatch.setenv("RESNEST_ZOO_MIRROR", "https://me:s3cr3t@host/a?signature=s3cr3t,/folder")
+    monkeypatch.setenv("all_proxy", "me:s3cr3t@proxy:80")  # as requests takes it too
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:s3cr3t,s3cr3t@proxy:80")
+    monkeypatch.setenv("HF_ENDPOINT", "https://host/a?one=s3cr3t,s3cr3t")
+    monkeypatch.setenv("RESNEST_ZOO_MIRROR", "https://me:s3cr3t@host/a?signature=s3cr3t,https://b/,/folder")
     found = report(capsys)
     assert found["settings"]["hugging_face_token"] is True
-    assert found["settings"]["mirrors"] == ["https://host/a?…", "/folder"]
-    assert found["settings"]["environment"]["https_proxy"] == "http://proxy:80"
+    assert found["settings"]["mirrors"] == ["https://host/a?…", "https://b/", "/folder"]
+    shown = found["settings"]["environment"]
+    assert shown["https_proxy"] == shown["HTTPS_PROXY"] == "http://proxy:80"
+    assert shown["all_proxy"] == "proxy:80"
+    assert shown["HF_ENDPOINT"] == "https://host/a?…"
+    assert shown["RESNEST_ZOO_MIRROR"] == "https://host/a?…,https://b/,/folder"
     assert "s3cr3t" not in json.dumps(found)
 
 

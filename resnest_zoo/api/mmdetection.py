@@ -27,6 +27,7 @@ _METHODS = {  # whether it is a cascade, whether it has masks: names of configs,
 _PARTS = ("backbone.bottom_up.", "backbone.fpn_", "proposal_generator.rpn_head.", "roi_heads.")
 _DEEP_STEM = "backbone.bottom_up.stem.conv1_1.weight"
 _CLASSES = "roi_heads.box_predictor.{}cls_score.bias"
+_DELTAS = "roi_heads.box_predictor.{}bbox_pred.bias"
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,9 @@ def _refuse(checkpoint: Checkpoint, meta: Mapping[object, object]) -> None:
             "first class; expected 2.x or 3.x, into which mmdetection's tools/model_converters turn it"
         )
     strange = sorted(key for key in checkpoint if not key.startswith(_PARTS) or "conv_offset" in key)
-    if not strange and not any(_CLASSES.format(stage) in checkpoint for stage in ("", "0.")):
-        strange = ["no roi_head.bbox_head.fc_cls"]
+    for key, theirs in ((_CLASSES, "fc_cls"), (_DELTAS, "fc_reg")):
+        if not strange and not any(key.format(stage) in checkpoint for stage in ("", "0.")):
+            strange = [f"no roi_head.bbox_head.{theirs}"]
     if strange:
         raise CheckpointError(
             f"{checkpoint.path}: is of a detector of mmdetection that is not built here, with "
@@ -163,7 +165,7 @@ def _head_changes(
     if fcs:
         changes["MODEL.ROI_BOX_HEAD.FC_DIM"] = shapes[f"{head}fc1.weight"][0]
     if not cascade:
-        columns = shapes["roi_heads.box_predictor.bbox_pred.bias"][0]
+        columns = shapes[_DELTAS.format("")][0]
         changes["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG"] = columns == 4 and count > 1
     if masks:
         per_stage = "roi_heads.mask_head.0.predictor.weight" in shapes

@@ -227,10 +227,14 @@ def _has_token() -> bool:
 
 
 def _without_secrets(value: str) -> str:
-    """A setting as it may be shown: no password of an address, nothing of its query, which may sign it."""
+    """A setting as it may be shown: no password of an address, nothing of its query, which may sign it.
+
+    Several addresses and folders may be parted by commas, which passwords and queries may hold too.
+    """
     from resnest_zoo.hub.cache import public_address
 
-    return ",".join(re.sub(r"(://[^?]*)\?.*", r"\1?…", public_address(part)) for part in value.split(","))
+    value = re.sub(r"^[^/\s]*@", "", public_address(value))  # a proxy may stand without http://
+    return re.sub(r"(://[^?]*)\?.*?(?=,(?:\w+:/|~?/)|$)", r"\1?…", value)
 
 
 def _ask_sources(problems: list[str]) -> list[tuple[str, bool, Probe]]:

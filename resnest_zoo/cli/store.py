@@ -58,6 +58,12 @@ def add_commands(commands: Any) -> None:
     _add_names(mirror)
     mirror.set_defaults(run=_guarded(_mirror))
 
+    actions = _add_cache_commands(commands)
+    for parser in (download, bring, convert, mirror, *actions.choices.values()):
+        parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_cache_commands(commands: Any) -> Any:
     cache = commands.add_parser("cache", help="look at the downloaded files and keep them right")
     actions = cache.add_subparsers(required=True, metavar="ACTION")
     for name, run, text in (
@@ -81,8 +87,7 @@ def add_commands(commands: Any) -> None:
         "--pins", action="store_true", help="also forget what the removed files were, to accept others"
     )
     clean.set_defaults(run=_guarded(_cache_clean))
-    for parser in (download, bring, convert, mirror, *actions.choices.values()):
-        parser.add_argument("--json", action="store_true", help="print JSON")
+    return actions
 
 
 def _add_names(parser: argparse.ArgumentParser, also: str = "") -> None:
