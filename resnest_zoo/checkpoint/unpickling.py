@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resnest_zoo.errors import shown
+
 # The dtypes numpy's pickles may hold, as `numpy.dtype` spells them.
 _NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 # How PyTorch names the class of a storage, without "Storage".
@@ -41,6 +43,7 @@ _STORAGES = {
     "QInt32": torch.int32,
 }
 _DTYPES = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
+_MOST = 2**48  # elements that a tensor may have or step over; PyTorch counts in 64 bits
 # Harmless containers of Python's that nobody needs to be told of.
 _QUIET = {"set", "frozenset", "complex", "bytearray", "slice", "range", "object"}
 
@@ -226,7 +229,7 @@ def _tensor_v3(storage: object, offset: object, size: object, stride: object, *r
 
 def _tensor_of(storage: Storage, start: Any, size: Any, stride: Any, dtype: torch.dtype) -> StoredTensor:
     size, stride = _tuple(size), _tuple(stride)
-    if not all(type(number) is int and number >= 0 for number in (start, *size, *stride)):
+    if not all(type(number) is int and 0 <= number < _MOST for number in (start, *size, *stride)):
         _refuse_tensor()
     last = start + sum((count - 1) * step for count, step in zip(size, stride, strict=False))
     if len(size) != len(stride) or (0 not in size and last >= storage.nbytes // dtype.itemsize):
@@ -304,7 +307,7 @@ def _make_dict(*args: object) -> _Dict:
 def _make_bytes(text: str, encoding: str) -> bytes:
     """Protocol 2 writes bytes as text to be encoded."""
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"refused encoding {encoding!r}")
+        raise pickle.UnpicklingError(f"refused encoding {shown(encoding)}")
     return text.encode("latin1")
 
 
@@ -393,4 +396,4 @@ class Unpickler(pickle._Unpickler):
             case ("storage", torch.dtype() as dtype, str() as key, _, int() as numel, *view):
                 if numel >= 0 and view in ([], [None]):
                     return self.storages.setdefault(key, Storage(key, dtype, numel))
-        raise pickle.UnpicklingError(f"refused persistent object {pid!r}")
+        raise pickle.UnpicklingError(f"refused persistent object {shown(pid)}")

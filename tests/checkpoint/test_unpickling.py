@@ -319,6 +319,7 @@ def test_numpy_pickles_of_every_protocol_are_read(tmp_path: Path, protocol: int)
         (0, (2, 1), (1,)),
         (0, [2], (1,)),
         (True, (1,), (1,)),
+        (0, (1,), (2**64,)),  # no number of PyTorch's
     ],
 )
 def test_a_tensor_that_does_not_fit_its_storage_is_refused(tmp_path: Path, sizes: Any) -> None:
@@ -330,6 +331,24 @@ def test_a_tensor_that_does_not_fit_its_storage_is_refused(tmp_path: Path, sizes
     torch.save({"w": forged}, path)
     with pytest.raises(CheckpointError, match=r"refused.*does not fit its storage"):
         Checkpoint.open(path)
+
+
+def test_what_is_refused_is_quoted_at_a_sensible_length() -> None:
+    """A file of some bytes can name itself so often that writing it out never ends."""
+    nested: object = "x"
+    for _ in range(12):
+        nested = (nested, nested)
+
+    class Writer(pickle.Pickler):
+        def persistent_id(self, value: object) -> object:
+            return nested if value == "tensor" else None
+
+    file = io.BytesIO()
+    Writer(file, 2).dump("tensor")
+    file.seek(0)
+    with pytest.raises(pickle.UnpicklingError, match="refused persistent object") as caught:
+        Unpickler(file).load()
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_record_takes_everything_and_keeps_nothing() -> None:
