@@ -20,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from resnest_zoo.annotations.tables import picture_size, read_tables, whole_number
+from resnest_zoo.annotations.tables import category_names, picture_size, read_tables, whole_number
 from resnest_zoo.data import shapes
 from resnest_zoo.errors import DataError, ZooError, shown, some
 from resnest_zoo.hub import locked
@@ -169,8 +169,10 @@ def _read_layout(
 
 
 def _categories(content: dict[str, Any], source: Path) -> frozenset[tuple[int, str]]:
-    ids, names = (_column(content["categories"], key, source, "categories") for key in ("id", "name"))
-    return frozenset(zip(ids, names, strict=True))
+    try:
+        return frozenset(category_names(content["categories"], source).items())
+    except DataError as error:
+        raise DataMissingError(str(error)) from error
 
 
 def find_test_dev(root: Path | None) -> DataSet:
@@ -222,22 +224,18 @@ def _pictures(content: dict[str, Any], source: Path, folder: Path) -> tuple[Pict
 
 def _check_segments(content: dict[str, Any], source: Path, maps: Path, pictures: tuple[Picture, ...]) -> None:
     """Every picture has its segments: one that lacks them would be left out of PQ."""
-    ids = set(_column(content["annotations"], "image_id", source, "annotations"))
+    rows = content["annotations"]
+    ids = {whole_number(row.get("image_id")) for row in rows}
     absent = [picture.path.name for picture in pictures if picture.id not in ids]
     if absent:
         raise DataMissingError(
             f"{source}: {len(absent):,} of {len(pictures):,} pictures have no segments, such as "
             f"{', '.join(absent[:3])}; from {_SOURCES['panoptic']}"
         )
-    names = _column(content["annotations"], "file_name", source, "annotations")
-    _refuse_absent(maps, [maps / name for name in names], "segment maps")
-
-
-def _column(rows: list[Any], key: str, source: Path, name: str) -> list[Any]:
-    try:
-        return [row[key] for row in rows]
-    except (KeyError, TypeError) as error:
-        raise DataMissingError(f"{source}: a row of `{name}` lacks {error}") from error
+    unnamed = next((row for row in rows if not isinstance(row.get("file_name"), str)), None)
+    if unnamed is not None:
+        raise DataMissingError(f"{source}: expected a text as 'file_name', got {shown(unnamed)}")
+    _refuse_absent(maps, [maps / row["file_name"] for row in rows], "segment maps")
 
 
 def _refuse_absent(folder: Path, files: list[Path], what: str) -> None:

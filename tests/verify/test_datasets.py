@@ -124,6 +124,22 @@ def test_an_unreadable_annotation_file_is_named(text: str, complaint: str, copy:
     assert complaint in str(caught.value)
 
 
+def test_rows_that_are_none_are_named(copy: Path) -> None:
+    edit(copy / SEGMENTS, lambda content: content["annotations"][0].update(file_name=7))
+    with pytest.raises(
+        DataMissingError, match=r"json: expected a text as 'file_name', got {.*'file_name': 7"
+    ):
+        find_coco(copy, panoptic=True)
+    edit(copy / SEGMENTS, lambda content: content["annotations"][0].update(image_id=[1]))
+    with pytest.raises(DataMissingError, match="1 of 8 pictures have no segments"):
+        find_coco(copy, panoptic=True)
+    edit(copy / INSTANCES, lambda content: content["categories"][0].update(id=[1]))
+    with pytest.raises(
+        DataMissingError, match=r"json: categories need a whole number as 'id' .* {'id': \[1\]"
+    ):
+        find_coco(copy, panoptic=False)
+
+
 def test_missing_pictures_are_counted(copy: Path) -> None:
     for name in ("000000001000.jpg", "000000002001.jpg"):
         (copy / "val2017" / name).unlink()
