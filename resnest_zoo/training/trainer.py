@@ -192,15 +192,7 @@ def train(
             scaler.scale(torch.stack([*losses.values()]).sum()).backward()
             means = _mean_losses(run, losses, samples, stop)
             del losses  # and with them what is left of the graph
-            scaler.unscale_(optimizer)
-            clip_gradients(parameters, solver.clip_gradients)
-            scaler.step(optimizer)
-            scaler.update()
-            if not are_finite(parameters):
-                _refuse_broken(run, samples)
-            if state.ema is not None:
-                state.ema.update(model, progress.iteration)
-            progress.iteration += 1
+            _update(run, parameters, samples)
             if recorder is not None:
                 times = {"seconds": perf_counter() - started, "data_seconds": data_seconds}
                 recorder.step(progress.iteration, solver.base_lr * factor, {**means, **times})
@@ -336,6 +328,24 @@ def _mean_losses(run: _Run, losses: dict[str, Tensor], samples: list[Sample], st
         + f"; pictures of each process: {pictures}. Nothing was saved after this. Go on from "
         "an earlier checkpoint with a lower SOLVER.BASE_LR, more SOLVER.WARMUP_ITERS or clipped gradients"
     )
+
+
+def _update(run: _Run, parameters: list[Tensor], samples: list[Sample]) -> None:
+    """Step along the gradients, which ends the iteration.
+
+    Raises:
+        TrainingError: a weight is NaN or infinite after that.
+    """
+    state = run.state
+    state.scaler.unscale_(state.optimizer)
+    clip_gradients(parameters, run.config.solver.clip_gradients)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    if not are_finite(parameters):
+        _refuse_broken(run, samples)
+    if state.ema is not None:
+        state.ema.update(state.model, state.progress.iteration)
+    state.progress.iteration += 1
 
 
 def _save_and_measure(run: _Run, stop: Stop, recorder: Recorder | None, saved: int) -> None:
