@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,3 +88,12 @@ def test_a_text_under_the_name_of_weights_is_no_config(tmp_path: Path) -> None:
     (tmp_path / "model.pth").write_text("hello")
     with pytest.raises(CheckpointError, match=r"model\.pth: is no checkpoint: .* starts with b'hello'"):
         resnest_zoo.get(tmp_path / "model.pth")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such pipes")
+@pytest.mark.usefixtures("tiny")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pth")
+    for given in ({"name": tmp_path / "pipe.pth"}, {"name": "tiny_mask", "weights": tmp_path / "pipe.pth"}):
+        with pytest.raises(CheckpointError, match=r"pipe\.pth: is no checkpoint, but a pipe or device"):
+            resnest_zoo.get(**given)

@@ -112,14 +112,16 @@ def _find_file(path: Path, source: str = "") -> Origin:
 
 def _is_checkpoint(path: Path) -> bool:
     """Whether a file is to be read as a checkpoint, not as a config: by its bytes, else by its name."""
+    ending = path.suffix.lower()
     try:
+        if not path.is_file():  # missing, a folder or a pipe: the name has to tell what it was meant for
+            return ending not in _CONFIGS
         with path.open("rb") as file:
             head = file.read(HEAD)
-    except OSError:  # missing, or a folder: the name has to tell what it was meant for
-        return path.suffix.lower() not in _CONFIGS
+    except OSError:
+        return ending not in _CONFIGS
     if b"\0" in head or find_format(head) is not None:
         return True
-    ending = path.suffix.lower()
     return ending in ENDINGS or (ending not in _CONFIGS and find_stranger(head) is not None)
 
 

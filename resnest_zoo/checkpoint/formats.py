@@ -84,6 +84,10 @@ def _recognise(path: Path) -> Format:
         CheckpointError: it cannot be read, or is something else.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise CheckpointError(
+                f"{path}: is no checkpoint, but a pipe or device, which is not read: save it as a file"
+            )
         with path.open("rb") as file:
             head = file.read(HEAD)
     except IsADirectoryError as error:
