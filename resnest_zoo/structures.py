@@ -72,11 +72,13 @@ class Proposals:
         boxes: (R, 4), pixels of the model's input, inside `image_size`.
         objectness_logits: (R,).
         image_size: of the model's input, padding excluded.
+        count: () int64, how many rows are proposals, those behind them being zeros; None: all are.
     """
 
     boxes: Tensor
     objectness_logits: Tensor
     image_size: SizeHW
+    count: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +91,7 @@ class Detections:
         classes: (N,) int64 in 0 … K-1.
         image_size: of the model's input, padding excluded.
         mask_probs: (N, M, M) in [0, 1], each stretched over its box; None for models without masks.
+        count: () int64, how many rows are detections, those behind them meaning nothing; None: all are.
     """
 
     boxes: Tensor
@@ -96,6 +99,7 @@ class Detections:
     classes: Tensor
     image_size: SizeHW
     mask_probs: Tensor | None = None
+    count: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

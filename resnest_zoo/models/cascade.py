@@ -14,12 +14,11 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import clip_boxes_to_image
 
 from resnest_zoo.models.mask_head import MaskHead
 from resnest_zoo.models.matching import Samples, require_finite
 from resnest_zoo.models.roi_heads import BoxPredictor, ROIHeads, mask_regions
-from resnest_zoo.ops.boxes import nonempty
+from resnest_zoo.ops.boxes import clip_boxes, nonempty
 from resnest_zoo.structures import Detections, Proposals, Targets
 
 
@@ -48,7 +47,7 @@ class CascadeROIHeads(ROIHeads):
             decoded = predictor.decode(deltas, torch.cat(boxes))  # type: ignore[operator]  # (R, 4)
             # The next stage starts here. Boxes clipped to nothing stay, so that the rows of all stages match.
             proposals = [
-                replace(p, boxes=clip_boxes_to_image(b, p.image_size))
+                replace(p, boxes=clip_boxes(b, p.image_size))
                 for p, b in zip(proposals, decoded.split(counts), strict=True)
             ]
         mean = torch.stack(scores).mean(dim=0)  # (R, K + 1)
@@ -137,7 +136,7 @@ class CascadeROIHeads(ROIHeads):
         for image_boxes, s, t in zip(
             decoded.split([len(s.boxes) for s in samples]), samples, targets, strict=True
         ):
-            clipped = clip_boxes_to_image(image_boxes, s.image_size)
+            clipped = clip_boxes(image_boxes, s.image_size)
             clipped = clipped[nonempty(clipped)]
             matched, labels = self.sampling.matchers[stage](t.boxes, clipped)
             refined.append(Samples.label(clipped, matched, labels, t, s.image_size))

@@ -226,10 +226,18 @@ class GeneralizedRCNN(nn.Module):
         return rescale_detections(raw.detections, raw.size, self.categories, score_threshold, encoded=encoded)
 
     def detect(
-        self, features: dict[str, Tensor], image_sizes: tuple[SizeHW, ...], *, masks: bool = True
+        self,
+        features: dict[str, Tensor],
+        image_sizes: tuple[SizeHW, ...],
+        *,
+        masks: bool = True,
+        counted: bool = False,
     ) -> list[Detections]:
-        """Propose, classify, refine, and predict `masks`; in pixels of the model's input."""
-        proposals = self.proposal_generator(features, image_sizes)
+        """Propose, classify, refine, and predict `masks`; in pixels of the model's input.
+
+        With `counted`, every picture has as many rows as there may be, and a count.
+        """
+        proposals = self.proposal_generator(features, image_sizes, counted=counted)
         detections = self.roi_heads.detect_boxes(features, proposals)
         return self.roi_heads.add_masks(features, detections) if masks else detections
 

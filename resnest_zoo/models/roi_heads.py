@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import box_area, clip_boxes_to_image
+from torchvision.ops import box_area
 
 from resnest_zoo.models.layers import (
     Conv2d,
@@ -30,8 +30,8 @@ from resnest_zoo.models.layers import (
 from resnest_zoo.models.mask_head import MaskHead
 from resnest_zoo.models.mask_targets import crop_masks
 from resnest_zoo.models.matching import ProposalSampling, Samples
-from resnest_zoo.ops.boxes import Weights4, box_regression_loss, decode_boxes
-from resnest_zoo.ops.nms import grouped_nms
+from resnest_zoo.ops.boxes import Weights4, box_regression_loss, clip_boxes, decode_boxes
+from resnest_zoo.ops.nms import counted_rows, grouped_nms
 from resnest_zoo.ops.sampling import roi_align
 from resnest_zoo.structures import Detections, Proposals, SizeHW, Targets
 
@@ -204,7 +204,11 @@ class DetectionLimits:
 
 
 def select_detections(
-    boxes: Tensor, scores: Tensor, image_size: SizeHW, limits: DetectionLimits
+    boxes: Tensor,
+    scores: Tensor,
+    image_size: SizeHW,
+    limits: DetectionLimits,
+    count: Tensor | None = None,
 ) -> Detections:
     """Threshold, suppress within each class, keep the best.
 
@@ -213,20 +217,28 @@ def select_detections(
         scores: (R, K + 1) in [0, 1], background last.
         image_size: boxes are clipped to it.
         limits: what to keep.
+        count: () int64, how many of the first rows count; None: all do.
 
     Returns:
-        Detections by falling score. Rows that are not finite are left out.
+        Detections by falling score. Rows that are not finite are left out. With `count`, always
+        `limits.topk` rows, and their count.
 
     Source: detectron2, `fast_rcnn_inference_single_image`.
     """
-    finite = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
-    boxes, scores = boxes[finite], scores[finite, :-1]
-    boxes = clip_boxes_to_image(boxes.unflatten(1, (-1, 4)), image_size)  # (R, K or 1, 4)
-    rows, classes = (scores > limits.score_thresh).nonzero(as_tuple=True)
+    usable = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
+    if count is not None:
+        usable = usable & (torch.arange(len(boxes), device=boxes.device) < count)
+    boxes = clip_boxes(boxes.unflatten(1, (-1, 4)), image_size)  # (R, K or 1, 4)
+    scores = scores[:, :-1]
+    rows, classes = ((scores > limits.score_thresh) & usable[:, None]).nonzero(as_tuple=True)
     scores = scores[rows, classes]
     boxes = boxes[rows, 0] if boxes.shape[1] == 1 else boxes[rows, classes]
     best = grouped_nms(boxes, scores, classes, limits.nms_thresh)[: limits.topk]
-    return Detections(boxes[best], scores[best], classes[best], image_size)
+    boxes, scores, classes = boxes[best], scores[best], classes[best]
+    if count is None:
+        return Detections(boxes, scores, classes, image_size)
+    boxes, scores, classes = (counted_rows(found, limits.topk) for found in (boxes, scores, classes))
+    return Detections(boxes, scores, classes, image_size, count=torch.ones_like(best).sum())
 
 
 def mask_regions(samples: list[Samples]) -> list[tuple[Tensor, Tensor]]:
@@ -272,7 +284,7 @@ class ROIHeads(nn.Module):
         """Split rows of all images, (R, ·), by image and keep the best of each."""
         counts = [len(p.boxes) for p in proposals]
         return [
-            select_detections(image_boxes, image_scores, p.image_size, self.limits)
+            select_detections(image_boxes, image_scores, p.image_size, self.limits, p.count)
             for image_boxes, image_scores, p in zip(
                 boxes.split(counts), scores.split(counts), proposals, strict=True
             )

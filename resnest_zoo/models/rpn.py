@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import clip_boxes_to_image
 
 from resnest_zoo.models.anchors import AnchorGenerator
 from resnest_zoo.models.layers import Conv2d, at_least_float32, conv_relu, init_normal_
 from resnest_zoo.models.matching import Matcher, Sampler, require_finite
-from resnest_zoo.ops.boxes import Weights4, box_regression_loss, decode_boxes, nonempty
-from resnest_zoo.ops.nms import nms_by_level
+from resnest_zoo.ops.boxes import Weights4, box_regression_loss, clip_boxes, decode_boxes, nonempty
+from resnest_zoo.ops.nms import counted_rows, nms_by_level
 from resnest_zoo.structures import Proposals, SizeHW, Targets
 
 
@@ -100,12 +99,21 @@ class RPN(nn.Module):
         self.in_training = in_training
         self.clamp_shrink = clamp_shrink
 
-    def forward(self, features: dict[str, Tensor], image_sizes: tuple[SizeHW, ...]) -> list[Proposals]:
-        """Proposals of each picture, at most `post_nms_topk`, by falling objectness."""
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        image_sizes: tuple[SizeHW, ...],
+        *,
+        counted: bool = False,
+    ) -> list[Proposals]:
+        """Proposals of each picture, at most `post_nms_topk`, by falling objectness.
+
+        With `counted`, always as many rows as there may be, and a count.
+        """
         levels = [features[name] for name in self.in_features]
         answers = (self.rpn_head(level) for level in levels)  # one level in memory at a time
         best = self._best(answers, self.anchor_generator(levels), self.limits)
-        return self._select(*best, image_sizes, self.limits)
+        return self._select(*best, image_sizes, self.limits, counted)
 
     def losses(
         self,
@@ -197,15 +205,23 @@ class RPN(nn.Module):
         rows: list[int],
         image_sizes: tuple[SizeHW, ...],
         limits: ProposalLimits,
+        counted: bool = False,
     ) -> list[Proposals]:
         """Clip, drop what is empty or not finite, suppress within each level, keep the best."""
         proposals = []
         for image_boxes, image_logits, size in zip(boxes, logits, image_sizes, strict=True):
             finite = image_boxes.isfinite().all(dim=1) & image_logits.isfinite()
-            clipped = clip_boxes_to_image(image_boxes, size)
+            clipped = clip_boxes(image_boxes, size)
             valid = finite & nonempty(clipped, limits.min_side)
             clipped = clipped.masked_fill(~valid[:, None], 0.0)
             scores = image_logits.to(clipped.dtype).masked_fill(~valid, -torch.inf)
             keep = nms_by_level(clipped, scores, rows, limits.nms_thresh)[: limits.post_nms_topk]
-            proposals.append(Proposals(clipped[keep], image_logits[keep], size))
+            found = Proposals(clipped[keep], image_logits[keep], size)
+            proposals.append(_counted(found, min(limits.post_nms_topk, len(clipped))) if counted else found)
         return proposals
+
+
+def _counted(found: Proposals, limit: int) -> Proposals:
+    boxes, logits = counted_rows(found.boxes, limit), counted_rows(found.objectness_logits, limit)
+    count = torch.ones_like(found.objectness_logits, dtype=torch.int64).sum()
+    return Proposals(boxes, logits, found.image_size, count)

@@ -118,6 +118,18 @@ def _overlap(low: Tensor, high: Tensor, other_low: Tensor, other_high: Tensor) -
     return shared.sub_(torch.maximum(low[:, None], other_low)).clamp_(min=0)
 
 
+def clip_boxes(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Boxes (..., 4) with what lies outside a picture of `image_size` cut off.
+
+    Source: torchvision, `ops.clip_boxes_to_image`, which takes no size that a graph gets as an input: here
+    height and width may be scalar tensors, too.
+    """
+    height, width = image_size
+    corners = boxes.clamp(min=0)
+    x, y = corners[..., 0::2].clamp(max=width), corners[..., 1::2].clamp(max=height)  # (..., 2)
+    return torch.stack((x, y), dim=-1).flatten(-2)
+
+
 def nonempty(boxes: Tensor, min_side: float = 0.0) -> Tensor:
     """(R,) bool: which boxes are wider and higher than `min_side` pixels."""
     return ((boxes[:, 2:] - boxes[:, :2]) > min_side).all(dim=1)

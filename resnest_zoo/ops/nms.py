@@ -82,3 +82,8 @@ def nms_by_level(boxes: Tensor, scores: Tensor, rows: list[int], iou_threshold: 
     ]
     keep = (torch.cat(stays) & (scores > -torch.inf)).nonzero().flatten()
     return keep[scores[keep].sort(descending=True).indices]
+
+
+def counted_rows(rows: Tensor, limit: int) -> Tensor:
+    """The first `limit` rows, followed by zeros where there are fewer: (n, ...) to (limit, ...)."""
+    return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, limit))[:limit]

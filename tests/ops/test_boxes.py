@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import clip_boxes_to_image
 
 from resnest_zoo.errors import ShapeError
-from resnest_zoo.ops.boxes import MAX_LOG_GROWTH, decode_boxes, nonempty
+from resnest_zoo.ops.boxes import MAX_LOG_GROWTH, clip_boxes, decode_boxes, nonempty
 from tests.models import naive
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -87,3 +88,16 @@ def test_a_box_is_empty_when_a_side_is_not_longer_than_the_limit():
     assert nonempty(boxes).tolist() == [True, False, False, False, False]
     assert nonempty(boxes, 2.0).tolist() == [False] * 5
     assert nonempty(boxes[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("shape", [(7, 4), (0, 4), (5, 3, 4)])
+def test_boxes_are_clipped_as_in_torchvision_to_numbers_and_to_tensors(shape):
+    boxes = 80 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    expected = clip_boxes_to_image(boxes, (50, 70))
+    assert torch.equal(clip_boxes(boxes, (50, 70)), expected)
+    assert torch.equal(clip_boxes(boxes, (torch.tensor(50), torch.tensor(70))), expected)
+
+
+def test_what_is_not_a_number_stays_so_when_clipped():
+    boxes = torch.tensor([[float("nan"), -3.0, float("inf"), 9.0]])
+    assert clip_boxes(boxes, (5, 7)).nan_to_num(-1.0).tolist() == [[-1.0, 0.0, 7.0, 5.0]]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from resnest_zoo.ops.nms import grouped_nms, nms, nms_by_level
+from resnest_zoo.ops.nms import counted_rows, grouped_nms, nms, nms_by_level
 from tests.models import naive
 
 
@@ -99,3 +99,28 @@ def test_an_exported_graph_is_right_however_few_boxes_stay():
     for given in (*few, alike):
         assert torch.equal(run(*given), Suppress()(*given))
     assert len(run(*alike)) == 1
+
+
+class SuppressLevels(torch.nn.Module):
+    def forward(self, boxes: Tensor, scores: Tensor) -> Tensor:
+        return nms_by_level(boxes, scores, [600, 500], 0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`create_unbacked_symint` is deprecated:FutureWarning")  # torchvision
+def test_an_exported_graph_of_levels_is_right_however_few_boxes_there_are():
+    run = torch.export.export(SuppressLevels(), crowd(1100)[:2]).module()
+    for count in (0, 1, 2, 1100):
+        boxes, scores, _ = crowd(1100, seed=2)
+        out = torch.arange(1100) >= count
+        given = boxes.masked_fill(out[:, None], 0.0), scores.masked_fill(out, -torch.inf)
+        assert torch.equal(run(*given), SuppressLevels()(*given))
+        assert count == 1100 or len(run(*given)) == count
+    assert len(run(*given)) > 2
+
+
+def test_rows_are_cut_or_filled_with_zeros_to_their_number():
+    rows = torch.arange(1, 7).reshape(3, 2)
+    assert counted_rows(rows, 2).tolist() == [[1, 2], [3, 4]]
+    assert counted_rows(rows, 4).tolist() == [[1, 2], [3, 4], [5, 6], [0, 0]]
+    assert counted_rows(rows[:0, 0], 2).tolist() == [0, 0]
