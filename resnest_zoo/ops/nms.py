@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression on torchvision's kernel, in steps that depend on shapes alone.
+"""Greedy non-maximum suppression on torchvision's kernel, in steps that a graph can hold.
 
 torchvision's `batched_nms` changes its algorithm with the number of boxes that are valid, which no exported
 graph can follow; and an exported `nms` insists that two boxes or more stay.
@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision import ops
 
-# Up to so many rows are moved apart and compared all with all; of more, each level is compared for itself.
-# It is torchvision's bound on the CPU, but of rows, which shapes tell, and not of valid boxes.
+from resnest_zoo.ops.sampling import in_graph
+
+# Up to so many boxes are moved apart and compared all with all; of more, each level is compared for itself.
+# torchvision's bound on the CPU: rounding differs between the two, and training keeps its bits.
 _FEW = 1000
 
 
@@ -66,11 +68,13 @@ def nms_by_level(boxes: Tensor, scores: Tensor, rows: list[int], iou_threshold: 
 
     Returns:
         Indices of those that stay, of all levels together, int64, by falling score. Boxes that are none are
-        left out. The order of equal scores is open where R is above 1000.
+        left out. The order of equal scores is open beyond 1000 boxes.
 
     Source: torchvision, `ops.batched_nms`, to the last bit on the CPU.
     """
-    if len(boxes) <= _FEW:
+    # A graph cannot look at values; there, rows decide.
+    count = len(boxes) if in_graph() else int((scores > -torch.inf).sum())
+    if count <= _FEW:
         levels = torch.cat([torch.full((n,), i, device=boxes.device) for i, n in enumerate(rows)])
         keep = grouped_nms(boxes, scores, levels, iou_threshold)
         return keep[scores[keep] > -torch.inf]

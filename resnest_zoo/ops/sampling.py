@@ -54,7 +54,7 @@ def deform_conv2d(
     dtype = _kernel_dtype(weight)
     x_, offset_, weight_ = x.to(dtype), offset.to(dtype), weight.to(dtype)
     mask_ = None if mask is None else mask.to(dtype)
-    if not _in_graph():
+    if not in_graph():
         if not _is_finite(offset_, mask_):
             raise NonFiniteError(_advice(name, x.dtype))
         sampled: Tensor = ops.deform_conv2d(x_, offset_, weight_, None, stride, padding, mask=mask_)
@@ -94,7 +94,7 @@ def _kernel_dtype(like: Tensor) -> torch.dtype:
     return like.dtype if like.dtype in (torch.float16, torch.float32, torch.float64) else torch.float32
 
 
-def _in_graph() -> bool:
+def in_graph() -> bool:
     """Whether operations are recorded for later, so that values must not decide what comes next."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return tracing or torch.compiler.is_compiling()
