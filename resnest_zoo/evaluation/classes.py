@@ -61,20 +61,20 @@ def match_classes(
     theirs = _names(found)
     if by_name:
         return _by_name(own, own_known, theirs, used, source)
-    wrong = [k for k, name in theirs.items() if own_known.get(k, name if k not in used else None) != name]
-    common = own_known.keys() & theirs.keys()
+    differ = [k for k, name in theirs.items() if own_known.get(k, name if k not in used else None) != name]
     shared = _shared(theirs)
-    if unclear := [k for k in wrong if theirs[k] in shared and k in own_known]:
-        wrong = [k for k in wrong if k not in unclear]
-        if not wrong:
-            lines = _table(unclear, theirs, own_known)
-            logger.warning(
-                "%s: has several categories of one name, which are taken by their ids:\n%s", source, lines
-            )
+    unclear = [k for k in differ if theirs[k] in shared and k in own_known]
+    wrong = [k for k in differ if k not in unclear]
+    common = own_known.keys() & theirs.keys()
     if wrong or not common:
         lines = _table(wrong or [*theirs, *own_known], theirs, own_known)
         raise DataError(
             f"{source}: categories that are not the model's classes:\n{lines}\n{_advice(theirs, own_known)}"
+        )
+    if unclear:
+        lines = _table(unclear, theirs, own_known)
+        logger.warning(
+            "%s: has several categories of one name, which are taken by their ids:\n%s", source, lines
         )
     _tell_lacking(source, [name for k, (name, _) in own_known.items() if k not in theirs], len(own_known))
     return ClassMatch(own, frozenset(common), frozenset(theirs.keys() - common))
