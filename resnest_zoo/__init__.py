@@ -5,7 +5,7 @@
     >>> model = resnest_zoo.get("mask_cascade_resnest200_dcn_3x")
     >>> resnest_zoo.Predictor("faster_rcnn_resnest50")("photo.jpg").plot().save("found.jpg")
 
-Importing this package and listing its models never loads torch; whatever needs it loads it on first use.
+Importing this package loads nothing, and listing its models no torch: whatever is needed comes on first use.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from resnest_zoo.categories import Categories
-from resnest_zoo.errors import ZooError
-from resnest_zoo.hub import Artifact
-from resnest_zoo.registry import Entry, Reported, info, list_models, load_zoo, register
-
 if TYPE_CHECKING:
     from resnest_zoo.api import Predictor, fetch, get
+    from resnest_zoo.categories import Categories
     from resnest_zoo.checkpoint import load_checkpoint
     from resnest_zoo.config import load_config
+    from resnest_zoo.errors import ZooError
+    from resnest_zoo.hub import Artifact
     from resnest_zoo.inference import TTA
     from resnest_zoo.models import build_model
+    from resnest_zoo.registry import Entry, Reported, info, list_models, load_zoo, register
 
 __version__ = "0.1.0"
 
@@ -47,13 +46,22 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Artifact": "resnest_zoo.hub",
+    "Categories": "resnest_zoo.categories",
+    "Entry": "resnest_zoo.registry",
     "Predictor": "resnest_zoo.api",
+    "Reported": "resnest_zoo.registry",
     "TTA": "resnest_zoo.inference",
+    "ZooError": "resnest_zoo.errors",
     "build_model": "resnest_zoo.models",
     "fetch": "resnest_zoo.api",
     "get": "resnest_zoo.api",
+    "info": "resnest_zoo.registry",
+    "list_models": "resnest_zoo.registry",
     "load_checkpoint": "resnest_zoo.checkpoint",
     "load_config": "resnest_zoo.config",
+    "load_zoo": "resnest_zoo.registry",
+    "register": "resnest_zoo.registry",
 }
 
 

@@ -26,7 +26,6 @@ from resnest_zoo.zoo.entry import TASKS, Entry, Reported, Task, suggest
 from resnest_zoo.zoo.mmdetection import mmdetection_entries
 from resnest_zoo.zoo.published import published_entries
 from resnest_zoo.zoo.shipped import shipped_entries
-from resnest_zoo.zoo.zoo_file import read_zoo
 
 __all__ = [
     "MMDETECTION",
@@ -171,6 +170,8 @@ def load_zoo(path: str | os.PathLike[str]) -> list[Entry]:
         RegistryError: the file cannot be read, an entry is wrong or its name is taken. The message names
             file, entry and key.
     """
+    from resnest_zoo.zoo.zoo_file import read_zoo
+
     entries = read_zoo(Path(path))
     with _LOCK:
         _add(entries)
@@ -182,6 +183,7 @@ def _add(entries: Iterable[Entry], without: str | None = None) -> None:
     global _ENTRIES, _NAMES
     entries_now = {name: entry for name, entry in _ENTRIES.items() if name != without}
     names_now = {key: name for key, name in _NAMES.items() if name != without}
+    files_now = {_place(entry): entry for entry in entries_now.values() if entry.artifact.path is None}
     for entry in entries:
         if entry.name in entries_now:
             raise RegistryError(f"{entry.name}: there is an entry of this name already")
@@ -189,8 +191,9 @@ def _add(entries: Iterable[Entry], without: str | None = None) -> None:
             owner = names_now.setdefault(_normalise(name), entry.name)
             if owner != entry.name:
                 raise RegistryError(f"{entry.name}: the name {shown(name)} is taken by the entry {owner!r}")
-        for other in entries_now.values():
-            if _meet_in_cache(entry.artifact, other.artifact):
+        if entry.artifact.path is None:
+            other = files_now.setdefault(_place(entry), entry)
+            if other.artifact != entry.artifact:
                 raise RegistryError(
                     f"{entry.name}: its file {entry.artifact.filename!r} has the name of another file, "
                     f"that of {other.name!r}; give it a `filename` of its own"
@@ -199,10 +202,9 @@ def _add(entries: Iterable[Entry], without: str | None = None) -> None:
     _ENTRIES, _NAMES = entries_now, names_now
 
 
-def _meet_in_cache(a: Artifact, b: Artifact) -> bool:
-    """Whether two different files would have one place in the cache."""
-    cached = a.path is None and b.path is None
-    return cached and a.filename.lower() == b.filename.lower() and a != b
+def _place(entry: Entry) -> str:
+    """Where its file lies in the cache; some systems take upper and lower case for the same."""
+    return entry.artifact.filename.lower()
 
 
 def _normalise(name: str) -> str:
@@ -217,6 +219,8 @@ def _read_environment() -> None:
     named = [path for path in os.environ.get("RESNEST_ZOO_FILE", "").split(os.pathsep) if path]
     if _READ_FILES.issuperset(named):
         return
+    from resnest_zoo.zoo.zoo_file import read_zoo
+
     with _LOCK:
         new = [path for path in dict.fromkeys(named) if path not in _READ_FILES]
         _add(entry for path in new for entry in read_zoo(Path(path)))
@@ -226,7 +230,8 @@ def _read_environment() -> None:
 _add(published_entries())
 PUBLISHED = tuple(_ENTRIES)  # the 21, in order
 _add(backbone_entries())
-_add(mmdetection_entries())
-MMDETECTION = tuple(entry.name for entry in mmdetection_entries())  # the eight of another host
-_add(shipped_entries())
-SHIPPED = tuple(entry.name for entry in shipped_entries())  # whose weights come with the package
+_theirs, _shipped = list(mmdetection_entries()), list(shipped_entries())
+_add(_theirs)
+MMDETECTION = tuple(entry.name for entry in _theirs)  # the eight of another host
+_add(_shipped)
+SHIPPED = tuple(entry.name for entry in _shipped)  # whose weights come with the package

@@ -8,19 +8,33 @@ torch is loaded by the commands that need a model alone.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from resnest_zoo import __version__
-from resnest_zoo.cli import demo, doctor, evaluate, predict, show, store, train
+from resnest_zoo.cli import show
 from resnest_zoo.cli.common import guarded
+
+# The modules of this room, in the order of the help, and their commands.
+_COMMANDS = {
+    "show": ("list", "info"),
+    "store": ("download", "import", "convert", "mirror", "cache"),
+    "predict": ("predict",),
+    "train": ("train", "plot"),
+    "evaluate": ("evaluate",),
+    "demo": ("demo",),
+    "doctor": ("doctor",),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = argparse.Namespace(run=None)
+    words = sys.argv[1:] if argv is None else argv
 
     def run() -> int:
-        _parser().parse_args(argv, args)
+        _parser(words[0] if words else None).parse_args(words, args)
         code: int = args.run(args)
         return code
 
@@ -28,18 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(run, cut_off=lambda: 0 if args.run in (None, *show.RUNS) else 141)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands; where `command` is one of them, it knows only those of its module."""
     parser = argparse.ArgumentParser(
         prog="resnest-zoo", description="ResNeSt and ResNet COCO detectors by name."
     )
     parser.add_argument("--version", action="version", version=f"resnest-zoo {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    show.add_commands(commands)
-    store.add_commands(commands)
-    predict.add_command(commands)
-    train.add_commands(commands)
-    evaluate.add_command(commands)
-    demo.add_command(commands)
-    doctor.add_command(commands)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", prog=parser.prog)
+    own = [module for module, names in _COMMANDS.items() if command in names]
+    for module in own or _COMMANDS:
+        import_module(f"resnest_zoo.cli.{module}").add_commands(commands)
     return parser

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnest_zoo.errors import DataError, LockedError, ZooError, cut, shown
-from resnest_zoo.hub.locks import locked
 
 if TYPE_CHECKING:
     from resnest_zoo.distributed import World
@@ -84,6 +83,8 @@ def sole_run(output: Path, world: World | None = None) -> Iterator[None]:
         LockedError: another run lives there.
         OSError: the folder cannot be written.
     """
+    from resnest_zoo.hub.locks import locked
+
     problem: LockedError | OSError | None = None
     with ExitStack() as stack:
         if world is None or world.is_main:

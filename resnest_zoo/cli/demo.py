@@ -29,7 +29,7 @@ _ENLARGED = 3  # so that labels can be read
 _SHOWN_SCORE = 0.5
 
 
-def add_command(commands: Any) -> None:
+def add_commands(commands: Any) -> None:
     """Add the parser of `demo`."""
     demo = commands.add_parser("demo", help="draw pictures, detect, and show how well; needs no network")
     demo.add_argument(

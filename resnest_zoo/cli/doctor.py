@@ -52,7 +52,7 @@ _ENVIRONMENT = (
 Section = dict[str, Any]
 
 
-def add_command(commands: Any) -> None:
+def add_commands(commands: Any) -> None:
     """Add the parser of `doctor`."""
     parser = commands.add_parser("doctor", help="show versions, device, cache, settings and what is wrong")
     parser.add_argument(

@@ -13,7 +13,7 @@ from resnest_zoo.cli.common import print_metrics, require_figures, show_warnings
 from resnest_zoo.cli.train import BY_NAME, default_device, panoptic_files
 
 
-def add_command(commands: Any) -> None:
+def add_commands(commands: Any) -> None:
     """Add the parser of `evaluate`."""
     evaluate = commands.add_parser(
         "evaluate",

@@ -28,7 +28,7 @@ _JPEG_SIDE = 65500  # as Pillow writes it
 _BAD_NAME = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG)  # what the output's disk cannot call a file
 
 
-def add_command(commands: Any) -> None:
+def add_commands(commands: Any) -> None:
     """Add the parser of `predict`."""
     predict = commands.add_parser("predict", help="detect objects in pictures")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="picture, or folder of pictures")

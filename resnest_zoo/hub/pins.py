@@ -14,7 +14,6 @@ import json
 import os
 import re
 from dataclasses import asdict, dataclass
-from datetime import UTC
 from pathlib import Path
 
 from resnest_zoo.errors import ConfigError
@@ -132,6 +131,6 @@ def write_pin(cache: Path, name: str, pin: Pin | None) -> None:
 
 def now() -> str:
     """The time as pins state it."""
-    from datetime import datetime
+    from datetime import UTC, datetime
 
     return datetime.now(UTC).isoformat(timespec="seconds")
