@@ -20,7 +20,6 @@ from threading import Lock
 
 from resnest_zoo import hub
 from resnest_zoo.errors import DownloadError, RegistryError, UnknownModelError, shown
-from resnest_zoo.hub import Artifact
 from resnest_zoo.zoo.backbones import backbone_entries
 from resnest_zoo.zoo.entry import TASKS, Entry, Reported, Task, suggest
 from resnest_zoo.zoo.mmdetection import mmdetection_entries
