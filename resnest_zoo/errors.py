@@ -10,6 +10,7 @@
     ├── DataError                (ValueError)    a data set or one of its annotation files is wrong
     ├── ImageError               (ValueError)    an input picture cannot be used
     ├── ShapeError               (ValueError)    a tensor has the wrong shape or dtype
+    ├── SelectionError           (IndexError)    instances that are not there were asked for
     ├── NonFiniteError           (ArithmeticError) a model computed NaN or infinite values
     ├── WorkerError              (RuntimeError)  a process that reads pictures has died
     ├── TrainingError            (RuntimeError)  training cannot go on
@@ -78,6 +79,10 @@ class ImageError(ZooError, ValueError):
 
 class ShapeError(ZooError, ValueError):
     """A tensor has the wrong shape or dtype."""
+
+
+class SelectionError(ZooError, IndexError):
+    """A result was indexed by a place that is not there, a mask of another length, or no index at all."""
 
 
 class NonFiniteError(ZooError, ArithmeticError):

@@ -35,6 +35,7 @@ def test_every_error_is_a_zoo_error_and_stands_in_the_tree(error):
         (errors.DataError, ValueError),
         (errors.ImageError, ValueError),
         (errors.ShapeError, ValueError),
+        (errors.SelectionError, IndexError),
         (errors.NonFiniteError, ArithmeticError),
         (errors.WorkerError, RuntimeError),
     ],

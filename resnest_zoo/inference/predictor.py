@@ -1,71 +1,22 @@
-"""Photographs in, results that draw themselves and write COCO JSON out."""
+"""Photographs in, predictions out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, overload
+from typing import overload
 
-from PIL import Image
 from torch import Tensor
 
 from resnest_zoo.data.pictures import Picture, read_picture
-from resnest_zoo.errors import ConfigError, ZooError
-from resnest_zoo.evaluation.panoptic import encode_ids
-from resnest_zoo.evaluation.results import detection_rows, segment_rows
+from resnest_zoo.errors import ConfigError
+from resnest_zoo.inference.prediction import Prediction
 from resnest_zoo.inference.tta import TTA, check_model
-from resnest_zoo.inference.visualize import draw_instances, draw_panoptic
 from resnest_zoo.models import GeneralizedRCNN
-from resnest_zoo.structures import Instances
 
 # Pictures of a list that go through the model together at most. On the model's device their features, the
 # masks kept of them, H * W bytes each, and the logits of semantic maps are held at the same time; results of
 # earlier ones lie on the CPU.
 _AT_ONCE = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """One picture and what was found in it.
-
-    Attributes:
-        image: (3, H, W) uint8 RGB on the CPU, upright.
-        instances: in its pixels, on the CPU.
-    """
-
-    image: Tensor
-    instances: Instances
-
-    def __len__(self) -> int:
-        return len(self.instances)
-
-    def plot(self) -> Image.Image:
-        """The picture with boxes, masks and labels, or with its panoptic segments, drawn in."""
-        picture = Image.fromarray(self.image.permute(1, 2, 0).contiguous().numpy())
-        draw = draw_instances if self.instances.panoptic is None else draw_panoptic
-        return draw(picture, self.instances)
-
-    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
-        """The instances in COCO's result format; see `resnest_zoo.evaluation.results.detection_rows`."""
-        return detection_rows(self.instances, image_id)
-
-    def to_coco_panoptic(self, image_id: int = 0) -> tuple[dict[str, Any], Image.Image]:
-        """The panoptic result in COCO's format.
-
-        Returns:
-            The annotation with `image_id` and `segments_info`, and the picture whose pixels hold segment ids
-            as R + 256 * G + 65536 * B.
-
-        Raises:
-            ZooError: the model is not panoptic, or it ran with test-time augmentation.
-        """
-        panoptic, categories = self.instances.panoptic, self.instances.categories
-        if panoptic is None:
-            raise ZooError(
-                "this prediction has no panoptic result; use a panoptic model without augmentation"
-            )
-        annotation = {"image_id": image_id, "segments_info": segment_rows(panoptic, categories)}
-        return annotation, Image.fromarray(encode_ids(panoptic.segment_map.numpy()))
 
 
 class PicturePredictor:
