@@ -22,6 +22,7 @@ class StubPredictor:
         self.model = torch.nn.Linear(1, 1, bias=False).requires_grad_(False)
         self.model.weight.fill_(float(weights or 0))
         self.model.categories = CATEGORIES  # type: ignore[assignment]
+        self.model.fresh_layers = ()  # type: ignore[assignment]
         self.score_threshold = score_threshold
 
     def __call__(self, picture: Path) -> Prediction:

@@ -16,8 +16,8 @@ import pytest
 
 import resnest_zoo
 from resnest_zoo.cli import main
-from resnest_zoo.hub import cache_dir
-from resnest_zoo.registry import MMDETECTION, PUBLISHED, SHIPPED, Artifact, Entry, Reported, info, register
+from resnest_zoo.hub import Artifact, cache_dir
+from resnest_zoo.registry import MMDETECTION, PUBLISHED, SHIPPED, Entry, Reported, info, register
 from tests.servers import FileServer, Reply
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +77,17 @@ def test_list_takes_a_pattern_and_a_task(capsys: Capture) -> None:
     ]
     assert main(["list", "--backbones", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 46
+
+
+def test_list_searches_for_part_of_a_name(capsys: Capture) -> None:
+    def found(*words: str) -> list[str]:
+        assert main(["list", "--json", *words]) == 0
+        return [row["name"] for row in json.loads(capsys.readouterr().out)]
+
+    assert found("ResNeSt200") == [name for name in PUBLISHED if "resnest200" in name]
+    assert found("rcnn-resnest50") == found("*rcnn_resnest50*")
+    assert found("mask_rcnn_resnest50") == ["mask_rcnn_resnest50", "mask_rcnn_resnest50_mmdet"]
+    assert found("*resnest50") == [name for name in PUBLISHED if name.endswith("resnest50")]
 
 
 def test_a_pattern_that_matches_nothing_is_an_error(capsys: Capture) -> None:
@@ -226,6 +237,10 @@ def test_download_wants_names_or_all(capsys: Capture) -> None:
         ["predict", "--model", "faster_rcnn_resnet50"],
         ["list", "--task", "knitting"],
         ["predict", "a.jpg", "--model", "m", "--set", "KEY"],
+        ["predict", "a.jpg", "--model", "m", "--set", "=3"],
+        ["predict", "a.jpg", "--model", "m", "TEST.DETECTIONS_PER_IMAGE"],
+        ["predict", "--model", "m", "TEST.DETECTIONS_PER_IMAGE", "3"],
+        ["predict", "a.jpg", "--model", "m", "--class-names", "a,,b"],
         *(
             ["predict", "a.jpg", "--model", "m", "--score-threshold", text]
             for text in ("-0.1", "1.1", "nan", "much")
@@ -235,6 +250,27 @@ def test_download_wants_names_or_all(capsys: Capture) -> None:
 def test_wrong_usage_is_2(argv: list[str], capsys: Capture) -> None:
     usage_error(*argv)
     assert "usage: resnest-zoo" in capsys.readouterr().err
+
+
+def test_a_wrong_option_is_told_with_the_usage_of_its_command(capsys: Capture) -> None:
+    usage_error("predict", "a.jpg", "--model", "m", "--score-treshold", "0.3")
+    shown = capsys.readouterr().err
+    assert shown.startswith("usage: resnest-zoo predict [-h]")
+    assert shown.endswith("unrecognized arguments: --score-treshold 0.3; did you mean --score-threshold?\n")
+    usage_error("evaluate", "--model", "m", "--json", "a", "--images", "b", "--by-nam=1")
+    assert capsys.readouterr().err.startswith("usage: resnest-zoo evaluate ")
+    usage_error("cache", "dir", "--jason")
+    assert "usage: resnest-zoo cache dir " in capsys.readouterr().err
+
+
+def test_pairs_behind_set_are_explained(capsys: Capture) -> None:
+    usage_error("train", "--set", "SEED", "3")
+    assert "expected KEY=VALUE, got 'SEED'; pairs of KEY VALUE stand at the end" in capsys.readouterr().err
+
+
+def test_a_name_may_begin_like_an_option(capsys: Capture) -> None:
+    assert main(["predict", "--model", "faster_rcnn_resnest50", "--", "-gone.png"]) == 1
+    assert one_error(capsys) == "error: -gone.png: no such file\n"
 
 
 def test_a_wrong_threshold_is_told_with_its_range(capsys: Capture) -> None:
@@ -358,7 +394,7 @@ def test_help_is_printed_where_the_terminal_knows_ascii_alone() -> None:
     settings = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = run_command("main(['predict', '--help'])", stdout=subprocess.PIPE, env=settings)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"--classes" in done.stdout
+    assert b"--class-names" in done.stdout
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes close in another way")

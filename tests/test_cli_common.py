@@ -16,7 +16,7 @@ from resnest_zoo.cli import main
 from resnest_zoo.cli import train_net as script
 from resnest_zoo.cli.common import sole_run
 from resnest_zoo.distributed import World
-from resnest_zoo.errors import LockedError
+from resnest_zoo.errors import ConfigError, LockedError
 from tests.test_cli import Capture, one_error
 
 ROOT = Path(__file__).parent.parent
@@ -94,8 +94,12 @@ def test_all_processes_of_a_run_are_refused_together(tmp_path: Path) -> None:
         pass
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(OSError, match="file"), sole_run(file, Member(rank=0, size=2)):
-        pass
+    for path, kind in ((file, "is a file"), (tmp_path / "found.PNG", "is the name of a file")):
+        with (
+            pytest.raises(ConfigError, match=f"{path.name}: {kind}; .* name a folder"),
+            sole_run(path, Member(rank=0, size=2)),
+        ):
+            pass
 
 
 def test_commands_leave_a_folder_with_a_living_run_as_it_is(tmp_path: Path, capsys: Capture) -> None:

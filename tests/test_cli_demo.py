@@ -38,3 +38,8 @@ def test_a_wrong_count_is_wrong_usage(count: str, capsys: pytest.CaptureFixture[
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--count", "1", "--output", str(tmp_path / "no" / "sheet.png")]) == 1
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_a_folder_cannot_be_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "-o", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith(f"error: --output {tmp_path}: is a folder; name the picture")

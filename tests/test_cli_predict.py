@@ -115,16 +115,60 @@ def test_predictions_load_through_pycocotools(photos: Path, tmp_path: Path, caps
 @pytest.mark.usefixtures("mirror")
 def test_options_reach_the_model(photos: Path, tiny: Path, capsys: Capture) -> None:
     coffee = photos / "coffee.jpg"
-    assert predict(coffee, "--json", "--score-threshold", "0", "--set", "TEST.DETECTIONS_PER_IMAGE", "3") == 0
+    assert predict(coffee, "--json", "-t", "0", "--set", "TEST.DETECTIONS_PER_IMAGE=3") == 0
     assert len(json.loads(capsys.readouterr().out)["predictions"]) == 3
     file = tiny / info("tiny_mask").artifact.filename
     names = [f"thing {k}" for k in range(80)]
-    assert predict(coffee, "--json", "--weights", file, "--classes", ",".join(names)) == 0
+    assert predict(coffee, "--json", "-w", file, "--class-names", ",".join(names)) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["categories"][79] == {"id": 80, "name": "thing 79"}
     assert len(document["predictions"]) > 0
     assert predict(coffee, "--json", "--tta", model="tiny_cascade") == 0
     assert json.loads(capsys.readouterr().out)["model"] == "tiny_cascade"
+
+
+@pytest.mark.usefixtures("mirror")
+def test_keys_and_values_stand_at_the_end_or_behind_set(photos: Path, capsys: Capture) -> None:
+    key, most = "TEST.DETECTIONS_PER_IMAGE", {}
+    for words in ([key, "3"], ["-s", f"{key}=3"], ["-s", f"{key}=9", key, "3"]):
+        line = ["predict", photos / "astronaut.PNG", "-m", "tiny_mask", "-t", "0", "-d", "cpu", "--json"]
+        assert main([*map(str, line), str(photos / "coffee.jpg"), *words]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert len(document["images"]) == 2
+        most[tuple(words)] = len(document["predictions"])
+        assert document["overrides"][-2:] == [key, "3"]
+    assert set(most.values()) == {6}
+
+
+@pytest.mark.usefixtures("mirror")
+def test_a_picture_may_be_called_like_a_key(photos: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "TEST.JPG").write_bytes((photos / "coffee.jpg").read_bytes())
+    assert predict("TEST.JPG") == 0
+
+
+@pytest.mark.usefixtures("mirror")
+def test_classes_that_nobody_trained_find_nothing(photos: Path, tiny: Path, capsys: Capture) -> None:
+    assert predict(photos / "coffee.jpg", "--class-names", "helmet,vest") == 1
+    assert "error: --class-names: 2 classes, but the checkpoint has another number" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("mirror")
+def test_a_checkpoint_that_does_not_tell_its_model_says_how_to_give_it(
+    photos: Path, tmp_path: Path, tiny: Path, capsys: Capture
+) -> None:
+    file = tiny / info("tiny_mask").artifact.filename
+    copy = tmp_path / f"mine{file.suffix}"
+    copy.write_bytes(file.read_bytes())
+    assert predict(photos / "coffee.jpg", model=str(copy)) == 1
+    assert "--model NAME --weights FILE" in one_error(capsys)
+
+
+@pytest.mark.usefixtures("mirror")
+def test_a_folder_of_results_may_be_called_run(photos: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert predict(photos, "--output", "run") == 0
+    assert (tmp_path / "run" / "predictions.json").is_file()
 
 
 @pytest.mark.usefixtures("mirror")
@@ -329,11 +373,13 @@ def test_augmentation_of_a_panoptic_model_says_what_is_missing(photos: Path, cap
         (["--model", "resnet50_msra"], "is an ImageNet backbone"),
         (["--model", "tiny_mask", "--weights", "gone.pth"], "gone.pth: cannot be read"),
         (["--model", "tiny_mask", "--device", "toaster"], "device 'toaster' cannot be used here"),
-        (["--model", "tiny_mask", "--set", "TEST.NO", "1"], "TEST.NO"),
-        (["--model", "tiny_mask", "--set", "MODEL.WEIGHTS", "a.pth"], "MODEL.WEIGHTS: use weights="),
+        (["--model", "tiny_mask", "--set", "TEST.NO=1"], "TEST.NO"),
+        (["--model", "tiny_mask", "--set", "MODEL.WEIGHTS=a.pth"], "MODEL.WEIGHTS: use weights="),
         (["--model", "tiny_mask", "--output", "{photos}/notes.txt"], "notes.txt"),
         (["--model", "tiny_mask", "--output", "{photos}/notes.txt/below"], "Not a directory"),
         (["--model", "tiny_mask", "--resume"], "name it by --output"),
+        (["--model", "gone.pth"], "given as --model NAME --weights FILE"),
+        (["--model", "tiny_mask", "TEST.NO", "1"], "TEST.NO"),
     ],
 )
 def test_what_stops_the_whole_run_is_one_line(

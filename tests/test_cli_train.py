@@ -174,7 +174,6 @@ def test_the_plan_tells_a_cosine_and_a_single_evaluation(
     [
         (["--val-json", "x.json"], "--val-json and --val-images are given together"),
         (["--ema", "1.5"], "--ema: expected a number from 0 to below 1, got 1.5"),
-        (["SOLVER.BASE_LR"], "expected"),
         (["SOLVER.NO", "1"], "unknown key SOLVER.NO"),
         (["SOLVER.STEPS", "oops"], "SOLVER.STEPS: expected a list"),
     ],
@@ -192,6 +191,26 @@ def test_wrong_arguments_are_told_before_anything_is_read(
     assert main(given) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_key_without_a_value_is_wrong_usage(data: Path, tmp_path: Path, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments(data, tmp_path / "out", "--model", "m", "SOLVER.BASE_LR"))
+    assert caught.value.code == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("usage: resnest-zoo train ")
+    assert "expected KEY VALUE pairs at the end, got an odd number of words: 'SOLVER.BASE_LR'" in shown
+
+
+def test_missing_data_is_one_message_before_anything_else(
+    data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resnest_zoo.distributed.join", lambda: pytest.fail("a process joined a run"))
+    gone = str(tmp_path / "gone")
+    given = arguments(data, tmp_path / "out", "--model", "m", "--val-json", gone, "--val-images", gone)
+    assert main(given) == 1
+    files = f"{gone}: there is no such file; {gone}: there is no such folder; pictures are looked for there"
+    assert capsys.readouterr().err == f"error: {files}\n"
 
 
 def test_data_that_is_wrong_is_told_whole(
@@ -377,7 +396,10 @@ def test_train_net_scales_only_when_asked_and_says_what(
 
 
 def test_train_net_starts_as_many_processes_as_it_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     launched: list[Any] = []
     monkeypatch.setattr(script, "launch", lambda *given: launched.append(given) or 143)
@@ -385,9 +407,31 @@ def test_train_net_starts_as_many_processes_as_it_is_told(
     monkeypatch.setattr(sys, "argv", ["train_net.py", "--num-gpus", "3"])
     more = ["--num-machines", "2", "--machine-rank", "1", "--dist-url", "tcp://a:1"]
     with caplog.at_level(logging.INFO):
-        assert script.main(["--config-file", "x", "--num-gpus", "3", *more]) == 143
+        given = ["--config-file", "faster_rcnn_resnest50", *own(data), "--num-gpus", "3", *more]
+        assert script.main(given) == 143
     assert launched == [([sys.executable, "train_net.py", "--num-gpus", "3"], Machines(3, 2, 1, "tcp://a:1"))]
     assert "no GPU here: 3 processes on the CPU, over gloo" in caplog.text
+
+
+def test_train_net_names_what_is_missing_before_it_starts_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    monkeypatch.setattr(script, "launch", lambda *_: pytest.fail("processes were started"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert script.main(["--config-file", "faster_rcnn_resnest50", "--num-gpus", "3"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.count("error: ") == 1
+    assert "instances_train2017.json" in shown
+
+
+def test_train_net_without_gpus_runs_on_the_cpu(
+    data: Path, tmp_path: Path, small_yaml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # it would be used
+    given = ["--config-file", str(small_yaml), *own(data), "--num-gpus", "0", "--set", "MODEL.DEVICE=cuda"]
+    assert script.main([*given, "OUTPUT_DIR", str(tmp_path / "out"), *TINY]) == 0
+    assert (tmp_path / "out" / "last.safetensors").exists()
 
 
 def test_train_net_refuses_more_gpus_than_there_are(

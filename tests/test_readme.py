@@ -45,7 +45,7 @@ def test_commands_of_the_page_on_training_are_understood(command: str) -> None:
     program, *rest = shlex.split(words)
     if program == "train_net.py":
         args = train_net._parser().parse_args(rest)
-        name, keys = args.config_file, args.opts
+        name, keys = args.config_file, args.overrides
     else:
         assert program in ("resnest-zoo", "resnest_zoo")
         args = _parser().parse_args(rest)
@@ -63,7 +63,7 @@ def test_commands_of_the_page_on_sources_are_understood(command: str) -> None:
     program, *rest = shlex.split(command.removeprefix("python "))
     if program == "train_net.py":
         args = train_net._parser().parse_args(rest)
-        assert registry.info(args.opts[1]).task == "backbone"
+        assert registry.info(args.overrides[1]).task == "backbone"
         return
     args = _parser().parse_args(rest)
     for name in (getattr(args, "weights", None), getattr(args, "name", None)):

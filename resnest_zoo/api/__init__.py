@@ -117,7 +117,9 @@ def get(
     names = {} if in_file is None else model.changed_classes(in_file, rename=rename)
     removable = [_MASK_HEAD] if without_masks else []
     try:
-        load_checkpoint(model, checkpoint, replaceable=fresh, removable=removable, class_names=names)
+        model.fresh_layers = load_checkpoint(
+            model, checkpoint, replaceable=fresh, removable=removable, class_names=names
+        )
     except CheckpointError as error:
         raise CheckpointError(f"{error}{_class_hint(error)}", error.clashes) from error
     return model.to(chosen)

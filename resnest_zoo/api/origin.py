@@ -105,7 +105,7 @@ def _find_file(path: Path, source: str = "") -> Origin:
     if origin is None:
         raise CheckpointError(
             f"{source or path}: does not tell what model it is of, as checkpoints of `resnest-zoo train` do; "
-            "give the model's name, and the file as weights"
+            "give the model's name, and the file as weights (--model NAME --weights FILE)"
         )
     return origin
 

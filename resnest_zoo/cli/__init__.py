@@ -14,6 +14,7 @@ from importlib import import_module
 
 from resnest_zoo import __version__
 from resnest_zoo.cli import show
+from resnest_zoo.cli.arguments import CommandParser
 from resnest_zoo.cli.common import guarded
 
 # The modules of this room, in the order of the help, and their commands.
@@ -44,9 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser(command: str | None = None) -> argparse.ArgumentParser:
     """The parser of all commands; where `command` is one of them, it knows only those of its module."""
-    parser = argparse.ArgumentParser(
-        prog="resnest-zoo", description="ResNeSt and ResNet COCO detectors by name."
-    )
+    parser = CommandParser(prog="resnest-zoo", description="ResNeSt and ResNet COCO detectors by name.")
     parser.add_argument("--version", action="version", version=f"resnest-zoo {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", prog=parser.prog)
     own = [module for module, names in _COMMANDS.items() if command in names]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnest_zoo.errors import DataError, LockedError, ZooError, cut, shown
+from resnest_zoo.errors import ConfigError, DataError, LockedError, ZooError, cut
+
+_FILE_SUFFIXES = re.compile(r"\.(jpe?g|png|gif|tiff?|webp|bmp|mp4|mkv|mov|avi|webm|json|txt)", re.IGNORECASE)
 
 if TYPE_CHECKING:
     from resnest_zoo.distributed import World
@@ -63,7 +65,7 @@ def memory_problem(error: MemoryError | RuntimeError) -> str:
     of_torch = type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in known)
     if not of_torch and not isinstance(error, MemoryError):
         return ""
-    return "not enough memory; try --device cpu, a smaller picture, or --set INPUT.MIN_SIZE_TEST 400"
+    return "not enough memory; try --device cpu, a smaller picture, or --set INPUT.MIN_SIZE_TEST=400"
 
 
 def processors() -> int:
@@ -80,27 +82,38 @@ def sole_run(output: Path, world: World | None = None) -> Iterator[None]:
         world: the processes of the run, which all call this together.
 
     Raises:
+        ConfigError: `output` is a file.
         LockedError: another run lives there.
         OSError: the folder cannot be written.
     """
     from resnest_zoo.hub.locks import locked
 
-    problem: LockedError | OSError | None = None
+    problem: ConfigError | LockedError | OSError | None = None
     with ExitStack() as stack:
         if world is None or world.is_main:
             try:
+                _check_folder(output)
                 made = not output.exists()
                 output.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locked(output / "run", wait=False))
                 if made:
                     stack.callback(_remove_unused, output)  # while the lock is held
-            except (LockedError, OSError) as error:
+            except (ConfigError, LockedError, OSError) as error:
                 problem = error
         if world is not None:
             problem = world.broadcast(problem)  # lest the others wait for the first
         if problem is not None:
             raise problem
         yield
+
+
+def _check_folder(output: Path) -> None:
+    """Refuse a file, and what does not exist but is called as one: a folder of that name is hardly meant."""
+    if output.is_dir():
+        return
+    if output.exists() or _FILE_SUFFIXES.fullmatch(output.suffix):
+        kind = "is a file" if output.exists() else "is the name of a file"
+        raise ConfigError(f"--output {output}: {kind}; results are several files: name a folder for them")
 
 
 def _remove_unused(output: Path) -> None:
@@ -145,10 +158,3 @@ def require_figures(measured: Mapping[Any, Mapping[str, float | None] | None]) -
         raise DataError(
             f"{', '.join(empty)}: no class has an object that counts, so that nothing was measured"
         )
-
-
-def positive(text: str) -> int:
-    """A whole number above 0, as an argument."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {shown(text)}")
-    return int(text)

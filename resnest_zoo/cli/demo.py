@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnest_zoo.cli.common import positive
+from resnest_zoo.cli.arguments import positive
 from resnest_zoo.errors import ConfigError
 from resnest_zoo.hub.staging import write_staged
 
@@ -33,6 +33,7 @@ def add_commands(commands: Any) -> None:
     """Add the parser of `demo`."""
     demo = commands.add_parser("demo", help="draw pictures, detect, and show how well; needs no network")
     demo.add_argument(
+        "-o",
         "--output",
         type=Path,
         default=Path("demo.png"),
@@ -47,6 +48,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
+    if args.output.is_dir():
+        raise ConfigError(f"--output {args.output}: is a folder; name the picture, as {args.output}/demo.png")
     if not args.output.absolute().parent.is_dir():  # better now than at the end
         raise ConfigError(f"--output {args.output}: no such folder")
     import torch

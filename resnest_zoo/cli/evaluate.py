@@ -9,8 +9,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from resnest_zoo.cli.arguments import add_model, add_overrides
 from resnest_zoo.cli.common import print_metrics, require_figures, show_warnings
-from resnest_zoo.cli.train import BY_NAME, default_device, panoptic_files
+from resnest_zoo.cli.train import BY_NAME, default_device, panoptic_files, require_data
 
 
 def add_commands(commands: Any) -> None:
@@ -21,10 +22,7 @@ def add_commands(commands: Any) -> None:
         description="COCO's AP, in percent, of a detector on pictures annotated in COCO's JSON; of panoptic "
         "models also PQ and mIoU.",
     )
-    evaluate.add_argument(
-        "--model", required=True, metavar="NAME", help="of the zoo; also a config or a checkpoint"
-    )
-    evaluate.add_argument("--weights", metavar="PATH|URL", help="other weights")
+    add_model(evaluate, "of the zoo; also a config or a checkpoint", "other weights")
     evaluate.add_argument("--json", type=Path, required=True, metavar="FILE", help="annotations")
     evaluate.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures")
     evaluate.add_argument(
@@ -35,10 +33,7 @@ def add_commands(commands: Any) -> None:
         help="panoptic annotations and their PNG files, for panoptic models",
     )
     evaluate.add_argument("--by-name", action="store_true", help=BY_NAME)
-    evaluate.add_argument("--device", help="such as cpu or cuda; by default a GPU if there is one")
-    evaluate.add_argument(
-        "overrides", nargs="*", metavar="KEY VALUE", help="keys of the config and values, after all options"
-    )
+    add_overrides(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
 
@@ -49,6 +44,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from resnest_zoo.training.validation import read_validation_set
 
     show_warnings()
+    require_data(args.json, args.images, args.panoptic)
     with join() as world:
         device = world.device(args.device or default_device())
         model = get(args.model, weights=args.weights, device=device, overrides=args.overrides)

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnest_zoo.cli.arguments import add_model, add_overrides, fraction, names
 from resnest_zoo.cli.common import memory_problem, report, show_warnings, sole_run
 from resnest_zoo.cli.predictions import Named, Record, describe_run, name_pictures
 from resnest_zoo.data.file_names import check_file, expand
@@ -31,62 +32,43 @@ _BAD_NAME = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG)  # what the output'
 def add_commands(commands: Any) -> None:
     """Add the parser of `predict`."""
     predict = commands.add_parser("predict", help="detect objects in pictures")
-    predict.add_argument("images", nargs="+", metavar="IMAGE", help="picture, or folder of pictures")
-    predict.add_argument(
-        "--model",
-        required=True,
-        metavar="NAME",
-        help="which detector; see `resnest-zoo list`. Or a checkpoint that `resnest-zoo train` wrote",
+    predict.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, or folder of pictures")
+    add_model(
+        predict,
+        "which detector; see `resnest-zoo list`. Or a checkpoint that `resnest-zoo train` wrote",
+        "another checkpoint than the published one",
     )
-    predict.add_argument("--weights", metavar="PATH|URL", help="another checkpoint than the published one")
     predict.add_argument(
-        "--classes",
-        type=lambda text: [name.strip() for name in text.split(",")],
+        "--class-names",
+        type=names,
         metavar="A,B,…",
-        help="names of the classes, if they are not the published ones",
+        help="what the classes of --weights are called, in order, if not as the published ones",
     )
     predict.add_argument(
-        "--output", type=Path, metavar="DIR", help="write drawn pictures and predictions.json there"
+        "-o", "--output", type=Path, metavar="DIR", help="write drawn pictures and predictions.json there"
     )
     predict.add_argument(
         "--resume", action="store_true", help="go on with the results in the folder of --output"
     )
     predict.add_argument("--json", action="store_true", help="print what predictions.json holds")
-    predict.add_argument("--device", help="such as cpu or cuda:1; by default a GPU if there is one")
     predict.add_argument(
+        "-t",
         "--score-threshold",
-        type=_fraction,
+        type=fraction,
         default=0.5,
         metavar="S",
         help="leave out weaker ones, 0-1; default 0.5",
     )
     predict.add_argument("--tta", action="store_true", help="several scales and mirror images; slow")
-    predict.add_argument(
-        "--set",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        help="override a key of the config, such as TEST.DETECTIONS_PER_IMAGE 300",
-    )
+    add_overrides(predict)
     predict.set_defaults(run=_predict)
-
-
-def _fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:  # NaN neither
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {shown(text)}")
-    return value
 
 
 def _predict(args: argparse.Namespace) -> int:
     name = _model_name(args.model)
     if args.resume and args.output is None:
         raise ConfigError("--resume goes on with the results in a folder: name it by --output")
-    paths, failed = _find_pictures(args.images)  # what is not there is told before a model is fetched
+    paths, failed = _find_pictures(args.inputs)  # what is not there is told before a model is fetched
     if not paths:
         return 1
     show_warnings()
@@ -100,19 +82,19 @@ def _predict(args: argparse.Namespace) -> int:
             _check_targets(pictures, args.output, is_new=record.is_new)
         from resnest_zoo.api import Predictor
 
-        overrides = [item for pair in args.set for item in pair]
         predictor = Predictor(
             args.model,
             score_threshold=args.score_threshold,
             tta=args.tta,
             device=args.device,
             weights=args.weights,
-            categories=args.classes,
-            overrides=overrides,
+            categories=args.class_names,
+            overrides=args.overrides,
         )
+        _require_trained(predictor)
         if args.tta and predictor.model.categories.stuff:
             print("note: with --tta there is no panoptic map", file=sys.stderr)
-        record.begin(describe_run(name, predictor, tta=args.tta, overrides=overrides))
+        record.begin(describe_run(name, predictor, tta=args.tta, overrides=args.overrides))
         work = [picture for picture in pictures if str(picture.path) not in record.done]
         if len(work) < len(pictures):
             print(f"{len(pictures) - len(work)} of {len(pictures)} pictures are done", file=sys.stderr)
@@ -124,6 +106,21 @@ def _predict(args: argparse.Namespace) -> int:
                     print(piece, end="")
                 print()
     return min(failed, 1)
+
+
+def _require_trained(predictor: PicturePredictor) -> None:
+    """Refuse a model whose class layers are fresh: what it would find means nothing.
+
+    Raises:
+        ConfigError: it has some.
+    """
+    if fresh := predictor.model.fresh_layers:
+        count = len(predictor.model.categories.things)
+        raise ConfigError(
+            f"--class-names: {count} classes, but the checkpoint has another number, and what layers that "
+            f"nobody trained find ({', '.join(fresh)}) means nothing: name the checkpoint's classes in their "
+            "order, or train a model of your own by `resnest-zoo train`"
+        )
 
 
 def _predict_all(predictor: PicturePredictor, work: list[Named], record: Record, quiet: bool) -> int:
@@ -192,10 +189,16 @@ def _model_name(model: str) -> str:
     """
     try:
         return info(model).name
-    except UnknownModelError:
-        if not model.lower().endswith((".yaml", ".yml", ".safetensors")):
-            raise
-        return model
+    except UnknownModelError as error:
+        is_file = os.path.isfile(os.path.expanduser(model))  # noqa: PTH113  # which never raises
+        if is_file or model.lower().endswith((".yaml", ".yml", ".safetensors")):
+            return model
+        if model.lower().endswith((".pth", ".pt", ".pkl", ".bin")):
+            raise UnknownModelError(
+                f"{error} Nor is there a file {shown(model)}; a checkpoint that does not tell its model is "
+                "given as --model NAME --weights FILE"
+            ) from error
+        raise
 
 
 def _find_pictures(arguments: list[str]) -> tuple[list[Path], int]:
@@ -259,12 +262,12 @@ def _summary(prediction: Prediction) -> str:
     from collections import Counter
 
     instances = prediction.instances
-    names = instances.names
+    names_found = instances.names
     if instances.panoptic is not None:
         categories = instances.categories
-        names = [
+        names_found = [
             (categories.things if s.is_thing else categories.stuff)[s.class_index]
             for s in instances.panoptic.segments
         ]
-    found = Counter(names).most_common()
+    found = Counter(names_found).most_common()
     return ", ".join(f"{count} {name}" for name, count in found) or "nothing found"

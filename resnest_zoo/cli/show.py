@@ -14,7 +14,9 @@ from resnest_zoo.registry import TASKS, Entry, info, list_models
 def add_commands(commands: Any) -> None:
     """Add the parsers of this module's commands."""
     listing = commands.add_parser("list", help="list the models")
-    listing.add_argument("pattern", nargs="?", default="*", help="such as 'mask_*'")
+    listing.add_argument(
+        "pattern", nargs="?", default="*", help="part of a name, or a pattern such as 'mask_*'"
+    )
     listing.add_argument("--task", choices=TASKS, help="only models of this task")
     listing.add_argument("--backbones", action="store_true", help="also the ImageNet backbones")
     listing.add_argument("--json", action="store_true", help="print JSON")
@@ -27,7 +29,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
-    entries = [info(name) for name in list_models(args.pattern, task=args.task, backbones=args.backbones)]
+    pattern = args.pattern if set(args.pattern) & set("*?[") else f"*{args.pattern.replace('-', '_')}*"
+    entries = [info(name) for name in list_models(pattern, task=args.task, backbones=args.backbones)]
     if not entries:
         raise ZooError(f"no model matches {shown(args.pattern)}; `resnest-zoo list` shows all")
     if args.json:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from resnest_zoo import hub
+from resnest_zoo.cli.arguments import positive
 from resnest_zoo.cli.common import processors, report, show_warnings
-from resnest_zoo.errors import ConfigError, IntegrityError, RegistryError, UnknownModelError, ZooError, shown
+from resnest_zoo.errors import ConfigError, IntegrityError, RegistryError, UnknownModelError, ZooError
 from resnest_zoo.registry import Entry, fetch_weights, info, list_models
 
 Row = dict[str, Any]
@@ -31,7 +32,7 @@ def add_commands(commands: Any) -> None:
     download = commands.add_parser("download", help="bring checkpoints into the cache and verify them")
     _add_names(download)
     download.add_argument(
-        "-j", "--jobs", type=_count, default=1, metavar="N", help="files at once; default 1"
+        "-j", "--jobs", type=positive, default=1, metavar="N", help="files at once; default 1"
     )
     download.set_defaults(run=_guarded(_download))
 
@@ -47,9 +48,9 @@ def add_commands(commands: Any) -> None:
         "and layout that is read here, such as mmdetection's; of a file, config and classes too.",
     )
     _add_names(convert, also=" of the zoo, or a file")
-    convert.add_argument("--model", metavar="NAME", help="what the files are of, where they do not tell")
+    convert.add_argument("-m", "--model", metavar="NAME", help="what the files are of, if they do not tell")
     convert.add_argument(
-        "--output", type=Path, metavar="DIR", help="write there, not into the cache or beside FILE"
+        "-o", "--output", type=Path, metavar="DIR", help="write there, not into the cache or beside FILE"
     )
     convert.set_defaults(run=_guarded(_convert))
 
@@ -73,7 +74,7 @@ def _add_cache_commands(commands: Any) -> Any:
     ):
         action = actions.add_parser(name, help=text)
         action.set_defaults(run=_guarded(run))
-    actions.choices["verify"].add_argument("-j", "--jobs", type=_count, default=None, metavar="N")
+    actions.choices["verify"].add_argument("-j", "--jobs", type=positive, default=None, metavar="N")
     lock = actions.add_parser(
         "lock", help="write the full hashes of the verified files, beside those it holds"
     )
@@ -94,12 +95,6 @@ def _add_names(parser: argparse.ArgumentParser, also: str = "") -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("names", nargs="*", default=[], metavar="NAME", help=f"name or alias{also}")
     which.add_argument("--all", action="store_true", help="all detectors")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {shown(text)}")
-    return int(text)
 
 
 def _guarded(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnest_zoo.cli.common import positive, sole_run
+from resnest_zoo.cli.arguments import add_model, add_overrides, positive
+from resnest_zoo.cli.common import sole_run
 from resnest_zoo.errors import ConfigError, DataError
 from resnest_zoo.hub.staging import write_staged
 
@@ -37,11 +38,10 @@ def add_commands(commands: Any) -> None:
         description="Train a detector on pictures annotated in COCO's JSON, which names the classes.",
         epilog="exit codes: 0 done, 1 failed; 130 and 143 ended by Ctrl-C or SIGTERM, with everything saved",
     )
-    train.add_argument(
-        "--model", required=True, metavar="NAME", help="what to start from; also a config or a checkpoint"
-    )
-    train.add_argument(
-        "--weights", metavar="PATH|URL|NAME", help="other weights to start from, of a detector or a backbone"
+    add_model(
+        train,
+        "what to start from; also a config or a checkpoint",
+        "other weights to start from, of a detector or a backbone of the zoo",
     )
     train.add_argument("--from-scratch", action="store_true", help="start from random weights")
     for part in ("train", "val"):
@@ -57,20 +57,17 @@ def add_commands(commands: Any) -> None:
         )
     train.add_argument("--by-name", action="store_true", help=f"of --val-json: {BY_NAME}")
     train.add_argument("--skip-bad", action="store_true", help="leave out annotations that are wrong")
-    train.add_argument("--output", type=Path, default=Path("out"), metavar="DIR", help="default: out")
+    train.add_argument("-o", "--output", type=Path, default=Path("out"), metavar="DIR", help="default: out")
     train.add_argument("--iterations", type=positive, metavar="N", help="default: by the number of pictures")
     train.add_argument("--batch-size", type=positive, metavar="B", help="default: 2 for each process")
     train.add_argument("--lr", type=float, metavar="X", help="default: the config's, by the batch size")
-    train.add_argument("--device", help="such as cpu or cuda; by default a GPU if there is one")
     add_run_options(train)
-    train.add_argument(
-        "overrides", nargs="*", metavar="KEY VALUE", help="keys of the config and values, after all options"
-    )
+    add_overrides(train)
     train.set_defaults(run=_train)
 
     plot = commands.add_parser("plot", help="draw the curves of a training run")
     plot.add_argument("run_folder", type=Path, metavar="RUN", help="the folder that `train` wrote")
-    plot.add_argument("--output", type=Path, metavar="FILE", help="default: RUN/curves.png")
+    plot.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: RUN/curves.png")
     plot.set_defaults(run=_plot)
 
 
@@ -135,6 +132,9 @@ def show_progress(world: World) -> None:
 def _train(args: argparse.Namespace) -> int:
     if (args.val_json is None) != (args.val_images is None):
         raise ConfigError("--val-json and --val-images are given together or not at all")
+    require_data(args.train_json, args.train_images, args.train_panoptic)
+    if args.val_json is not None:
+        require_data(args.val_json, args.val_images, args.val_panoptic)
     from resnest_zoo.distributed import join
 
     with join() as world:
@@ -229,6 +229,28 @@ def read_training_set(
         )
     except DataError as error:
         raise DataError(str(error).replace("skip_bad=True", "--skip-bad")) from error
+
+
+def require_data(annotations: Path, images: Path, panoptic: list[Path] | None) -> None:
+    """Do nothing when a data set's files are there: what is missing is told before torch or a model comes.
+
+    Args:
+        annotations: a JSON file.
+        images: the folder of its pictures.
+        panoptic: the JSON file and the folder of panoptic annotations, if they are used.
+
+    Raises:
+        DataError: one of them is not there; all that are not are named.
+    """
+    files, folders = zip((annotations, images), *([panoptic] if panoptic else []), strict=True)
+    missing = [f"{path}: there is no such file" for path in files if not path.is_file()]
+    missing += [
+        f"{path}: there is no such folder; pictures are looked for there"
+        for path in folders
+        if not path.is_dir()
+    ]
+    if missing:
+        raise DataError("; ".join(missing))
 
 
 def panoptic_files(paths: list[Path] | None) -> PanopticFiles | None:

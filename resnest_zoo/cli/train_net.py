@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnest_zoo.cli.common import guarded, positive, print_metrics, require_figures, sole_run
+from resnest_zoo.cli.arguments import CommandParser, add_overrides, natural, positive
+from resnest_zoo.cli.common import guarded, print_metrics, require_figures, sole_run
 from resnest_zoo.cli.train import (
     BY_NAME,
     add_run_options,
@@ -50,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _start(args: argparse.Namespace) -> int:
-    if not is_launched() and args.num_gpus * args.num_machines > 1:
+    if not is_launched() and max(args.num_gpus, 1) * args.num_machines > 1:
         return _launch(args)
     from resnest_zoo.distributed import join
 
@@ -60,7 +61,7 @@ def _start(args: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="train_net.py",
         description="Train or evaluate a detector by a config in detectron2's schema.",
         epilog="Without a GPU, --num-gpus N starts N processes on the CPU.",
@@ -68,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config-file", required=True, metavar="FILE|NAME", help="a config, or the name of a model"
     )
-    parser.add_argument("--num-gpus", type=positive, default=1, metavar="N", help="of each machine")
+    parser.add_argument(
+        "--num-gpus", type=natural, default=1, metavar="N", help="of each machine; 0: on the CPU"
+    )
     parser.add_argument("--num-machines", type=positive, default=1, metavar="N")
     parser.add_argument("--machine-rank", type=int, default=0, metavar="K", help="of this machine, from 0")
     parser.add_argument("--dist-url", default="", metavar="tcp://HOST:PORT", help="where machines meet")
@@ -91,21 +94,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--by-name", action="store_true", help=f"of DATASETS.TEST: {BY_NAME}")
     parser.add_argument("--skip-bad", action="store_true", help="leave out annotations that are wrong")
     add_run_options(parser)
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="keys of the config and values"
-    )
+    add_overrides(parser, rest=True)
     return parser
 
 
 def _launch(args: argparse.Namespace) -> int:
     import torch
 
+    from resnest_zoo.api import find_config
+
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    if not torch.cuda.is_available():
+    if args.num_gpus and not torch.cuda.is_available():
         logger.info("no GPU here: %d processes on the CPU, over gloo", args.num_gpus)
     elif args.num_gpus > torch.cuda.device_count():
         raise ConfigError(f"--num-gpus {args.num_gpus}: this machine has {torch.cuda.device_count()}")
-    machines = Machines(args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
+    # What is missing is told once, before there are processes that would each tell it.
+    _find_files(args, find_config(args.config_file).override(args.overrides))
+    machines = Machines(max(args.num_gpus, 1), args.num_machines, args.machine_rank, args.dist_url)
     return launch([sys.executable, *sys.argv], machines)
 
 
@@ -144,7 +149,9 @@ def _config(args: argparse.Namespace, world: World) -> Config:
     from resnest_zoo.api import find_config
     from resnest_zoo.training.schedule import scale_schedule
 
-    config = find_config(args.config_file).override(args.opts)
+    config = find_config(args.config_file).override(args.overrides)
+    if args.num_gpus == 0:
+        config = config.override({"MODEL.DEVICE": "cpu"})
     if args.scale_lr:
         changes = scale_schedule(config, world.size)
         for key, value in changes.items():

@@ -32,9 +32,11 @@ class GeneralizedRCNN(nn.Module):
         categories: names and ids of the classes.
         preprocessing: what happens to a picture before the backbone.
         config: what the model was built from; None for one put together by hand.
+        fresh_layers: class layers that a checkpoint of other classes has left to their random values.
     """
 
     config: Config | None = None
+    fresh_layers: tuple[str, ...] = ()
     instance_loss_weight = 1.0  # of the second stage's losses
 
     def __init__(
