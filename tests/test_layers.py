@@ -31,7 +31,7 @@ TABLE: dict[str, set[str] | str] = {
     "zoo": {"config", "hub"},
     "registry": {"config", "hub", "zoo"},
     "models": {"config", "structures", "ops"},
-    "data": {"config", "annotations", "structures", "ops", "distributed"},
+    "data": {"config", "hub", "annotations", "structures", "ops", "distributed"},
     "evaluation": {"annotations", "structures", "distributed", "ops"},
     "inference": {"models", "data", "evaluation", "structures", "ops", "config", "hub"},
     "training": {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -15,9 +17,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from resnest_zoo.data.file_names import check_file
-from resnest_zoo.errors import ImageError
+from resnest_zoo.errors import ConfigError, ImageError, cut, shown
+
+logger = logging.getLogger(__name__)
 
 Picture = str | Path | bytes | bytearray | BinaryIO | Image.Image | np.ndarray[Any, Any] | Tensor
+ChannelOrder = Literal["RGB", "BGR"]
 
 # What people keep photographs in. Pillow reads 40 more formats, some through programs of their own, such as
 # PostScript. MPO, of many phones, is a JPEG; HEIF is there once the user has registered a reader of it.
@@ -28,19 +33,25 @@ _TOO_DIM = (
     f"16-bit pixels, all below {_DIM}, would be nearly black, since 65535 is white; were 8 to 14 bits meant? "
     "Scale them to 8 or to the full 16 bits first"
 )
+# Pages of a TIFF file that repeat another one: a smaller copy of it, or its mask (tag NewSubfileType).
+_SUBFILE, _COPIES = 254, 0b101
 
 
-def read_picture(source: Picture) -> Tensor:
+def read_picture(source: Picture, *, channel_order: ChannelOrder = "RGB") -> Tensor:
     """Read a picture.
 
     A file's EXIF rotation is applied, an alpha channel is dropped, a palette, greyscale or CMYK picture
     becomes RGB. 16 bits become 8 by their upper half, in grey as in colour, so that 65535 is white (PPM
-    files: rounded); the same holds for 32-bit pixels up to 65535. Of an animation the first frame counts.
+    files: rounded); the same holds for 32-bit pixels up to 65535. Of an animation or a file of several pages
+    the first counts, and the log says so; `read_frames` gives all.
 
     Args:
-        source: a path, the bytes of a file, a file open for reading in binary, a PIL image, an array
-            (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or uint16 in RGB order, or an RGB uint8 tensor
-            (3, H, W), which is returned as it is: on its own device, unchecked, since the model checks it.
+        source: a path, an http(s) address (see `resnest_zoo.hub.web.read_url` for its limits), the bytes of a
+            file, a file open for reading in binary, a PIL image, an array (H, W), (H, W, 1), (H, W, 3) or
+            (H, W, 4) of uint8 or uint16, or an RGB uint8 tensor (3, H, W), which is returned as it is: on its
+            own device, unchecked, since the model checks it.
+        channel_order: of an array or a tensor; "BGR" for what OpenCV reads. Nothing in an array tells:
+            in the wrong order detectors find less, and nothing fails.
 
     Returns:
         (3, H, W) uint8, RGB; on the CPU, unless it was a tensor elsewhere.
@@ -48,35 +59,96 @@ def read_picture(source: Picture) -> Tensor:
     Raises:
         ImageError: the source cannot be read, is empty, no ordinary file, in a format that is not for
             pictures, holds floats, values beyond 16 bits, or 16 bits of which the upper two are never used.
+        ConfigError: there is no such order of channels.
     """
+    if channel_order not in ("RGB", "BGR"):
+        raise ConfigError(f'channel_order: expected "RGB" or "BGR", got {shown(channel_order)}')
+    turned = channel_order == "BGR"
     if isinstance(source, Tensor):
-        return source
+        return source.flip(-3) if turned and source.dim() == 3 else source
     if isinstance(source, np.ndarray):
-        return _to_tensor(_rgb_array(source))
+        array = _rgb_array(source)
+        return _to_tensor(array[:, :, ::-1] if turned else array)
     if isinstance(source, Image.Image):
         return _decode(source, "the PIL image")
+    with _opened(source) as (picture, name):
+        image = _decode(picture, name)
+        if _holds_more(picture):
+            logger.warning("%s: holds several pictures, of which the first is taken", name)
+        return image
+
+
+def read_frames(source: str | Path | bytes | bytearray | BinaryIO) -> Iterator[Tensor]:
+    """Read all pictures of an animation or a file of several pages, one after another.
+
+    Args:
+        source: a path, an http(s) address, bytes or an open file, as `read_picture` takes; a file of one
+            picture gives that one. Smaller copies of a TIFF's pages, and what phones put behind a picture
+            (MPO), are left out.
+
+    Yields:
+        (3, H, W) uint8 RGB on the CPU. Pages of a TIFF file may differ in size.
+
+    Raises:
+        ImageError: as `read_picture`; of a later picture, once those before it have been yielded.
+    """
+    with _opened(source) as (picture, name):
+        yield _decode(picture, name)
+        for number in count(1) if picture.format != "MPO" else ():
+            with _named_errors(f"{name}, picture {number + 1}"):
+                try:
+                    picture.seek(number)
+                except EOFError:
+                    return
+                tags = getattr(picture, "tag_v2", {})
+                image = None if tags.get(_SUBFILE, 0) & _COPIES else _decode(picture, name)
+            if image is not None:
+                yield image
+
+
+@contextmanager
+def _opened(source: object) -> Iterator[tuple[Image.Image, str]]:
+    """The picture in a file, opened but not decoded, and its name for messages."""
+    file: Path | io.BytesIO
     if isinstance(source, bytes | bytearray):
-        return _open(io.BytesIO(source), f"the {len(source)} bytes given")
-    if hasattr(source, "read"):
+        file, name = io.BytesIO(source), f"the {len(source)} bytes given"
+    elif hasattr(source, "read"):
         name = str(getattr(source, "name", "the stream given"))
         with _named_errors(name):
-            content = io.BytesIO(source.read())  # whole, since Pillow wants to seek
-        return _open(content, name)
-    if not isinstance(source, str | Path):
+            file = io.BytesIO(source.read())  # whole, since Pillow wants to seek
+    elif not isinstance(source, str | Path):
         raise ImageError(
-            f"expected a path, bytes, open file, PIL image, array or tensor, got {type(source).__name__}; "
-            "for several pictures pass a list"
+            "expected a path, URL, bytes, open file, PIL image, array or tensor, got "
+            f"{type(source).__name__}; for several pictures pass a list"
         )
-    if str(source).lower().startswith(("http://", "https://")):
-        raise ImageError(f"{source}: pictures are not fetched from the net; download it and pass the file")
-    return _open(Path(source), str(source))
-
-
-def _open(file: Path | io.BytesIO, name: str) -> Tensor:
-    if isinstance(file, Path):
-        file = check_file(file)
+    elif is_url(source):
+        file, name = _fetched(str(source))
+    else:
+        file, name = check_file(Path(source)), str(source)
     with _named_errors(name), Image.open(file, formats=_formats()) as picture:
-        return _decode(picture, name)
+        yield picture, name
+
+
+def is_url(source: str | Path) -> bool:
+    """Whether a text is an address that pictures are fetched from."""
+    return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
+
+
+def _fetched(url: str) -> tuple[io.BytesIO, str]:
+    from resnest_zoo.hub.cache import public_address
+    from resnest_zoo.hub.web import read_url
+
+    name = cut(public_address(url))
+    with _named_errors(name):
+        return io.BytesIO(read_url(url)), name
+
+
+def _holds_more(picture: Image.Image) -> bool:
+    """Whether a file holds more pictures than the first, which has been read."""
+    try:
+        return bool(getattr(picture, "is_animated", False)) and picture.format != "MPO"
+    except (OSError, SyntaxError, ValueError):  # there is something behind the first, and it is damaged
+        return True
 
 
 @cache

@@ -15,8 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from resnest_zoo.data.pictures import read_picture
-from resnest_zoo.errors import ImageError
+from resnest_zoo.data.pictures import read_frames, read_picture
+from resnest_zoo.errors import ConfigError, ImageError
+from tests.servers import FileServer
 
 # Four pixels, no two alike, two rows of two: red, green / blue, grey.
 RGB = np.array([[[250, 0, 10], [0, 200, 30]], [[5, 15, 240], [120, 130, 140]]], dtype=np.uint8)
@@ -123,6 +124,33 @@ def test_grey_arrays_become_three_equal_channels_and_alpha_is_dropped() -> None:
 def test_arrays_that_are_no_pictures_are_refused(array: Any, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         read_picture(array)
+
+
+def test_opencvs_order_is_said_by_the_caller() -> None:
+    bgr = np.ascontiguousarray(RGB[:, :, ::-1])
+    for source in (bgr, np.dstack([bgr, bgr[:, :, 0]]), torch.from_numpy(bgr).permute(2, 0, 1)):
+        assert read_picture(source, channel_order="BGR").permute(1, 2, 0).tolist() == RGB.tolist()
+    assert (
+        read_picture(encoded(Image.fromarray(RGB)), channel_order="BGR").tolist()
+        == read_picture(RGB).tolist()
+    )
+    grey = RGB[:, :, 0]
+    assert read_picture(grey, channel_order="BGR").tolist() == read_picture(grey).tolist()
+    with pytest.raises(ConfigError, match=r'channel_order: expected "RGB" or "BGR", got \'bgr\''):
+        read_picture(RGB, channel_order="bgr")  # type: ignore[arg-type]
+
+
+# --- addresses -----------------------------------------------------------------------------------------
+
+
+def test_a_picture_comes_from_an_address(server: FileServer) -> None:
+    assert server.folder is not None
+    (server.folder / "four.png").write_bytes(encoded(Image.fromarray(RGB)))
+    url = f"{server.url}/four.png"
+    assert shown(url) == RGB.tolist()
+    assert len(list(read_frames(url))) == 1
+    with pytest.raises(ImageError, match=r"^http://127\.0\.0\.1:\d+/gone\.png: cannot be read: HTTP 404"):
+        read_picture(f"{server.url.replace('://', '://user:secret@')}/gone.png")
 
 
 # --- colours of files ----------------------------------------------------------------------------------
@@ -300,10 +328,61 @@ def test_exif_turns_the_picture_upright(orientation: int) -> None:
     assert shown(encoded(picture, exif=exif)) == expected
 
 
-def test_of_an_animation_the_first_frame_counts() -> None:
-    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "lime", "blue")]
-    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert shown(data)[0][0] == [255, 0, 0]
+COLOURS = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+
+
+def several(form: str, **options: Any) -> bytes:
+    frames = [Image.new("RGB", (4, 4), tuple(colour)) for colour in COLOURS]
+    return encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
+
+
+def corners(source: Any) -> list[list[int]]:
+    return [frame[:, 0, 0].tolist() for frame in read_frames(source)]
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_of_several_pictures_in_a_file_the_first_counts_and_the_log_says_so(
+    form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert shown(several(form, lossless=True))[0][0] == [255, 0, 0]
+    assert "bytes given: holds several pictures, of which the first is taken" in caplog.text
+    caplog.clear()
+    assert shown(encoded(Image.fromarray(RGB), form, lossless=True)) == RGB.tolist()
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_all_pictures_of_a_file_come_in_order(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "several"
+    path.write_bytes(several(form, lossless=True))
+    assert corners(path) == COLOURS
+    assert corners(encoded(Image.new("RGB", (4, 4), (255, 0, 0)), form, lossless=True)) == COLOURS[:1]
+
+
+def test_what_a_phone_puts_behind_a_picture_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    data = several("MPO")
+    assert len(list(read_frames(data))) == 1
+    read_picture(data)
+    assert caplog.text == ""
+
+
+def test_smaller_copies_of_a_page_are_left_out() -> None:
+    pages = [
+        Image.new("RGB", (8, 8), "red"),
+        Image.new("RGB", (4, 4), "lime"),
+        Image.new("RGB", (6, 6), "blue"),
+    ]
+    pages[1].encoderinfo = {"tiffinfo": {254: 1}}
+    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    assert corners(data) == [COLOURS[0], COLOURS[2]]
+
+
+def test_a_broken_page_is_one_error_after_those_before_it() -> None:
+    data = several("PNG")
+    frames = read_frames(data[: len(data) * 2 // 3])
+    assert next(frames)[:, 0, 0].tolist() == COLOURS[0]
+    with pytest.raises(ImageError, match=r"bytes given, picture \d: cannot be read"):
+        list(frames)
 
 
 # --- what cannot be read -------------------------------------------------------------------------------
@@ -381,8 +460,6 @@ def test_what_is_no_file_is_told_by_name(tmp_path: Path) -> None:
         read_picture(tmp_path / "missing.jpg")
     with pytest.raises(ImageError, match=": is a folder, not a picture"):
         read_picture(tmp_path)
-    with pytest.raises(ImageError, match=r"^https://host/a\.jpg: pictures are not fetched from the net"):
-        read_picture("https://host/a.jpg")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
