@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed --record           # all models; rewrites the file in benchmarks/results
     python -m benchmarks.speed 'mask_*' --device cuda
+    python -m benchmarks.speed --peers detectron2,torchvision,onnxruntime    # beside others; see `peers`
 
 One picture of 480 x 640 enters each model at 800 x 1067 and leaves with boxes, masks and segments. Weights
 are defined by their names (`golden`), so that anybody's run works the same: 1000 proposals, and as many
@@ -21,11 +22,13 @@ from pathlib import Path
 import torch
 import torchvision
 
+from benchmarks import peers
 from benchmarks.golden import filled_model
 from benchmarks.golden_values import image
 from benchmarks.ratios import turns
 from benchmarks.verify.outcome import aligned
 from benchmarks.verify.results import FOLDER, device_slug
+from resnest_zoo.errors import ZooError
 from resnest_zoo.hub.staging import staged
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.registry import MMDETECTION, PUBLISHED, list_models
@@ -111,16 +114,37 @@ def _write(path: Path, speeds: list[Speed]) -> None:
         writer.writerows(map(asdict, speeds))
 
 
+def _beside_peers(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    rows = []
+    try:
+        names = peers.check_peers(args.peers)
+        models = list_models(args.pattern) if args.pattern else peers.MODELS
+        for threads in args.threads:
+            for detections in args.detections:
+                rows += peers.measure(models, names, detections, threads, args.rounds)
+    except ZooError as error:
+        parser.error(str(error))
+    print(peers.show(rows))
+    if args.record:
+        peers.record(rows)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.splitlines()[0])
-    parser.add_argument("pattern", nargs="?", default="*", help="only these models")
+    parser.add_argument("pattern", nargs="?", help="only these models")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--record", action="store_true", help="write the file in benchmarks/results")
+    parser.add_argument("--peers", help="compare ours, exact and optimised, with these; names and commas")
+    parser.add_argument("--detections", type=int, nargs="+", default=[100], help="with --peers; default 100")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1], help="with --peers; default 1")
     args = parser.parse_args(argv)
+    if args.peers is not None:
+        return _beside_peers(parser, args)
     reference = _model(REFERENCE, args.device)
     speeds = []
-    for name in list_models(args.pattern):
+    for name in list_models(args.pattern or "*"):
         if name in (*PUBLISHED, *MMDETECTION):
             speeds.append(measure(name, reference, args.device, args.rounds))
             print(f"{name:<32} {speeds[-1].ratio:6.2f} x  {speeds[-1].seconds:.2f} s", flush=True)

@@ -2,18 +2,13 @@
 
     python -m benchmarks.train_side ours faster_rcnn_resnet50 --weights shared.pt
 
-It says that it is ready, then reads a number of iterations from each line of its input and answers with what
-each has cost; the end of its input ends it. Answers are lines of JSON behind an "@".
+What it says and hears stands in `sides`; a run is one iteration.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import re
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -24,6 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks.golden_values import image
+from benchmarks.sides import Stopwatch
 from resnest_zoo.config import load_config, resolve_path
 from resnest_zoo.data.samples import Sample
 from resnest_zoo.distributed import World
@@ -69,52 +65,12 @@ def _batched(samples: Sequence[Any]) -> list[Sequence[Any]]:
     return [samples[k : k + BATCH] for k in range(0, len(samples), BATCH)]
 
 
-class Stopwatch:
-    """Hands out batches for as long as the parent asks for iterations, and says what each has cost.
-
-    The clock is the process's CPU time on the CPU with one thread, which neighbours disturb least, else the
-    wall's.
-    """
-
-    def __init__(self, device: str) -> None:
-        self.cuda = device.startswith("cuda")
-        alone = not self.cuda and torch.get_num_threads() == 1
-        self.clock = time.process_time if alone else time.perf_counter
-        self.before = 0.0 if self.cuda else _resident_mb("VmRSS")
-
-    def batches(self, batches: Sequence[Any]) -> Iterator[Any]:
-        """The batches in turn, without end; KeyboardInterrupt once the parent asks for no more."""
-        supply = cycle(batches)
-        _say({"ready": True})
-        for line in sys.stdin:
-            seconds = []
-            for _ in range(int(line)):
-                start = self._now()
-                yield next(supply)
-                seconds.append(self._now() - start)
-            _say({"seconds": seconds, "memory_mb": self._memory_mb()})
-        raise KeyboardInterrupt
-
-    def _now(self) -> float:
-        if self.cuda:
-            torch.cuda.synchronize()
-        return self.clock()
-
-    def _memory_mb(self) -> float:
-        if self.cuda:
-            return torch.cuda.max_memory_allocated() / 2**20
-        return _resident_mb("VmHWM") - self.before
-
-
-def _say(message: dict[str, Any]) -> None:
-    print(f"@{json.dumps(message)}", flush=True)
-
-
-def _resident_mb(field: str) -> float:
-    """What Linux knows of this process: VmRSS is held now, VmHWM was the most."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
-    assert found is not None
-    return int(found[1]) / 2**10
+def _in_turn(watch: Stopwatch, batches: Sequence[Any]) -> Iterator[Any]:
+    """The batches in turn, without end; KeyboardInterrupt once the parent asks for no more."""
+    supply = cycle(batches)
+    for _ in watch.runs():
+        yield next(supply)
+    raise KeyboardInterrupt
 
 
 def train_ours(args: argparse.Namespace) -> None:
@@ -125,7 +81,7 @@ def train_ours(args: argparse.Namespace) -> None:
     torch.save(model.state_dict(), args.weights)
     batches = _batched(draw_samples(args.size, _BATCHES * BATCH))
     data: Any = None  # what would read it is replaced
-    loader = patch.object(trainer, "build_training_loader", lambda *_, **__: watch.batches(batches))
+    loader = patch.object(trainer, "build_training_loader", lambda *_, **__: _in_turn(watch, batches))
     with tempfile.TemporaryDirectory() as folder, loader:
         trainer.train(model.to(args.device), data, {}, trainer.Options(Path(folder)), World())
 
@@ -153,7 +109,7 @@ def train_theirs(args: argparse.Namespace) -> None:
     assert all("anchor" in k or "pixel" in k or k.endswith("tracked") for k in unequal.missing_keys), unequal
     batches = _batched([_convert(s, cfg) for s in draw_samples(args.size, _BATCHES * BATCH)])
     optimizer = build_optimizer(cfg, model)
-    run = SimpleTrainer(model, watch.batches(batches), optimizer)
+    run = SimpleTrainer(model, _in_turn(watch, batches), optimizer)
     run.register_hooks([hooks.LRScheduler(optimizer, build_lr_scheduler(cfg, optimizer))])
     run.train(0, cfg.SOLVER.MAX_ITER)
 

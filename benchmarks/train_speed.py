@@ -21,16 +21,15 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from benchmarks.ratios import Row
+from benchmarks.sides import Side
 from benchmarks.verify.outcome import aligned
 from resnest_zoo.errors import ZooError
 from resnest_zoo.registry import list_models
@@ -39,50 +38,10 @@ _DEFAULT = ("faster_rcnn_resnet50", "mask_rcnn_resnet50", "mask_cascade_resnet50
 _HEADER = ("model", "ours it/s", "theirs it/s", "ratio", "p10", "ours MB", "theirs MB", "ratio", "")
 
 
-class Side:
-    """A process that trains; use as a context."""
-
-    def __init__(self, side: str, model: str, weights: Path, args: argparse.Namespace) -> None:
-        words = [side, model, "--weights", str(weights), "--device", args.device]
-        words += ["--threads", str(args.threads), "--size", *map(str, args.size), "--opts", *args.opts]
-        self.side = side
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed on exit
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.train_side", *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            text=True,
-        )
-
-    def __enter__(self) -> Side:
-        try:
-            self.hear()
-        except ZooError:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.process.communicate()
-        self.errors.close()
-
-    def hear(self) -> dict[str, Any]:
-        """The next answer; raises ZooError with the last line of an error."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith("@"):
-                return dict(json.loads(line[1:]))
-        self.process.wait()
-        self.errors.seek(0)
-        lines = self.errors.read().strip().splitlines()
-        raise ZooError(f"{self.side}: {lines[-1] if lines else 'ended without a word'}")
-
-    def run(self, iterations: int) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{iterations}\n")
-        self.process.stdin.flush()
-        return self.hear()
+def _side(name: str, model: str, weights: Path, args: argparse.Namespace) -> Side:
+    words = [name, model, "--weights", str(weights), "--device", args.device]
+    words += ["--threads", str(args.threads), "--size", *map(str, args.size), "--opts", *args.opts]
+    return Side("benchmarks.train_side", words)
 
 
 @dataclass(frozen=True)
@@ -123,11 +82,11 @@ def measure(model: str, args: argparse.Namespace) -> Comparison:
     """Train one model on both sides in turns; the first turn warms up."""
     with ExitStack() as stack:
         weights = Path(stack.enter_context(tempfile.TemporaryDirectory()), "weights.pt")
-        sides = [stack.enter_context(Side("ours", model, weights, args))]
+        sides = [stack.enter_context(_side("ours", model, weights, args))]
         note = "" if args.detectron2 else "alone"
         try:
             if args.detectron2:
-                sides.append(stack.enter_context(Side("theirs", model, weights, args)))
+                sides.append(stack.enter_context(_side("theirs", model, weights, args)))
                 sides[1].run(1)
         except ZooError as error:
             note = f"alone, {error}"
