@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import colorsys
 import io
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from resnest_zoo.structures import Instances
+from resnest_zoo.inference.drawing.colours import Colour, class_colour, rim_of
+from resnest_zoo.inference.drawing.labels import Label, draw_labels, letters_for
+from resnest_zoo.inference.drawing.masks import Region, fill, outline
+from resnest_zoo.inference.drawing.placement import Box
+from resnest_zoo.inference.drawing.segments import largest_pieces
+from resnest_zoo.inference.drawing.style import Style
+from resnest_zoo.structures import Instances, PanopticResult, Segment
 
-Colour = tuple[int, int, int]
+__all__ = ["class_colour", "draw", "draw_instances", "draw_panoptic", "encode_picture"]
+
 Array = np.ndarray[Any, Any]
 
-# Steps of the golden ratio around the colour circle keep neighbouring classes far apart.
-_HUE_STEP = 0.618034
-_MASK_OPACITY = 0.45
-_SEGMENT_OPACITY = 0.55
-
-
-def class_colour(index: int) -> Colour:
-    """A bright colour that is always the same for a class."""
-    value = 1.0 if index % 2 else 0.85
-    red, green, blue = colorsys.hsv_to_rgb(index * _HUE_STEP % 1, 0.75, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
+_PLAIN = Style()
+_SEGMENT_FILL = 0.4
+_BORDER: Colour = (20, 20, 20)
 
 
 def encode_picture(picture: Image.Image, form: str, **options: Any) -> bytes:
@@ -34,109 +34,174 @@ def encode_picture(picture: Image.Image, form: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def draw_instances(picture: Image.Image, instances: Instances) -> Image.Image:
-    """Masks under boxes under labels; the best detection last, so that it is never covered.
+def draw(picture: Image.Image, instances: Instances, style: Style = _PLAIN) -> Image.Image:
+    """The panoptic map where there is one and the style wants it, otherwise the instances.
 
     Args:
         picture: RGB, of the instances' size; it is not changed.
         instances: on the CPU.
+        style: what is drawn, and how.
 
     Returns:
         A new picture of the same size.
+
+    Raises:
+        ConfigError: the style does not fit the instances, or its font cannot be used.
+        ZooError: it asks for a package that is not installed.
     """
+    if style.backend == "supervision":
+        from resnest_zoo.inference.drawing.supervised import draw_supervised
+
+        return draw_supervised(picture, instances, style)
+    if instances.panoptic is not None and style.panoptic and style.masks:
+        return draw_panoptic(picture, instances, style)
+    return draw_instances(picture, instances, style)
+
+
+def draw_instances(picture: Image.Image, instances: Instances, style: Style = _PLAIN) -> Image.Image:
+    """Masks under boxes under labels; the best detection last, so that it is never covered.
+
+    Arguments, result and errors are those of `draw`.
+    """
+    colours = [class_colour(key) for key in style.keys(instances.classes.tolist())]
     order = range(len(instances) - 1, -1, -1)
-    colours = [class_colour(k) for k in instances.classes.tolist()]
-    pixels = np.array(picture)
-    if instances.masks is not None:
-        for index in order:
-            _blend(pixels, instances.masks[index].numpy(), colours[index], _MASK_OPACITY)
+    original = np.array(picture)
+    width = _line_width(picture.size)
+    pixels = original.copy()
+    regions = _regions(instances) if style.masks else {}
+    for index in order:
+        if index in regions:
+            fill(pixels, regions[index], colours[index])
+    for index in order:
+        if index in regions:
+            outline(pixels, regions[index], colours[index], width, original)
     drawn = Image.fromarray(pixels)
-    pen = _Pen(drawn)
-    boxes = instances.boxes.tolist()
-    for index in order:
-        pen.box(boxes[index], colours[index])
-    names, scores = instances.names, instances.scores.tolist()
-    for index in order:
-        pen.label(boxes[index][:2], f"{names[index]} {scores[index]:.0%}", colours[index])
+    boxes = [_in_picture(box, picture.size) for box in instances.boxes.tolist()]
+    if style.boxes:
+        pen = ImageDraw.Draw(drawn)
+        for index in order:
+            _draw_box(pen, boxes[index], colours[index], width, original)
+    if style.labels:
+        labels = []
+        scores = instances.scores.tolist()
+        for index, name in enumerate(instances.names):
+            number = None if style.ids is None else int(style.ids[index])
+            region = None if style.boxes else regions.get(index)
+            anchor = boxes[index] if region is None else region.box
+            labels.append(Label(style.label(name, scores[index], number), colours[index], anchor, region))
+        draw_labels(drawn, labels, letters_for(picture.size, style.font))
     return drawn
 
 
-def draw_panoptic(picture: Image.Image, instances: Instances) -> Image.Image:
-    """Each segment in its class's colour with a dark outline and its name in its middle."""
+def draw_panoptic(picture: Image.Image, instances: Instances, style: Style = _PLAIN) -> Image.Image:
+    """Each segment in its colour with a dark border, and its name inside its largest piece.
+
+    Things have their scores beside their names. Arguments, result and errors are those of `draw`.
+    """
     panoptic = instances.panoptic
     assert panoptic is not None
     ids = panoptic.segment_map.numpy()
+    pieces = largest_pieces(ids)
+    segments = [segment for segment in panoptic.segments if segment.id in pieces]
+    colours = _segment_colours(instances, panoptic, style)
     pixels = np.array(picture)
-    labels: list[tuple[tuple[float, float], str, Colour]] = []
-    things = len(instances.categories.things)
-    for segment in panoptic.segments:
-        names = instances.categories.things if segment.is_thing else instances.categories.stuff
-        colour = class_colour(segment.class_index + (0 if segment.is_thing else things))
-        mask = ids == segment.id
-        if not mask.any():
-            continue
-        _blend(pixels, mask, colour, _SEGMENT_OPACITY)
-        labels.append((_middle(mask), names[segment.class_index], colour))
-    pixels[_outlines(ids)] = 20
+    _fill_segments(pixels, ids, {segment.id: colours[segment.id] for segment in segments})
+    pixels[_borders(ids, _line_width(picture.size))] = _BORDER
     drawn = Image.fromarray(pixels)
-    pen = _Pen(drawn)
-    for (x, y), name, colour in labels:
-        pen.label((x, y), name, colour, centred=True)
+    if style.labels:
+        labels = [
+            Label(
+                style.label(_name(instances, segment), segment.score),
+                colours[segment.id],
+                pieces[segment.id].box,
+                pieces[segment.id],
+            )
+            for segment in sorted(segments, key=lambda segment: -int(pieces[segment.id].mask.sum()))
+        ]
+        draw_labels(drawn, labels, letters_for(picture.size, style.font))
     return drawn
 
 
-def _blend(pixels: Array, mask: Array, colour: Colour, opacity: float) -> None:
-    pixels[mask] = np.rint((1 - opacity) * pixels[mask] + opacity * np.array(colour)).astype(np.uint8)
+def _regions(instances: Instances) -> dict[int, Region]:
+    found = ((index, Region.of(mask)) for index, mask in enumerate(_masks(instances)))
+    return {index: region for index, region in found if region is not None}
 
 
-def _outlines(ids: Array) -> Array:
+def _masks(instances: Instances) -> Iterator[Array]:
+    if instances.masks is not None:
+        yield from instances.masks.numpy()
+    elif instances.rles is not None:
+        from pycocotools.mask import decode
+
+        for rle in instances.rles:
+            yield decode(rle).astype(bool)
+
+
+def _line_width(size_wh: tuple[int, int]) -> int:
+    return max(1, round(min(math.sqrt(size_wh[0] * size_wh[1]) / 300, min(size_wh) / 60)))
+
+
+def _in_picture(box: list[float], size_wh: tuple[int, int]) -> Box:
+    """Whole pixels of a box, one at least, in the picture."""
+    width, height = size_wh
+    x0, y0, x1, y1 = (round(v) for v in box)
+    x1, y1 = min(max(x0 + 1, x1), width), min(max(y0 + 1, y1), height)
+    return max(0, min(x0, x1 - 1)), max(0, min(y0, y1 - 1)), max(1, x1), max(1, y1)
+
+
+def _draw_box(pen: ImageDraw.ImageDraw, box: Box, colour: Colour, width: int, original: Array) -> None:
+    """Lines along the inside of the box; a box that has no room for them is filled."""
+    x0, y0, x1, y1 = box
+    if min(x1 - x0, y1 - y0) <= 2 * width:  # Pillow would draw beyond the box
+        pen.rectangle((x0, y0, x1 - 1, y1 - 1), fill=colour)
+        return
+    pen.rectangle((x0, y0, x1 - 1, y1 - 1), outline=colour, width=width)
+    part = original[y0:y1, x0:x1]
+    beneath = np.concatenate([part[0], part[-1], part[:, 0], part[:, -1]])
+    rim, thin = rim_of(colour, beneath), max(1, width // 2)
+    if rim is not None and min(x1 - x0, y1 - y0) > 2 * (width + thin):
+        pen.rectangle((x0 + width, y0 + width, x1 - 1 - width, y1 - 1 - width), outline=rim, width=thin)
+
+
+def _name(instances: Instances, segment: Segment) -> str:
+    names = instances.categories.things if segment.is_thing else instances.categories.stuff
+    return names[segment.class_index]
+
+
+def _segment_colours(instances: Instances, panoptic: PanopticResult, style: Style) -> dict[int, Colour]:
+    """Of each segment's id its colour; stuff always has its class's."""
+    things = len(instances.categories.things)
+    keys = style.keys(instances.classes.tolist())
+    colours = {}
+    for place, segment in enumerate(panoptic.segments):
+        key = segment.class_index + (0 if segment.is_thing else things)
+        if segment.is_thing and segment.instance is not None:
+            key = keys[segment.instance]
+        elif segment.is_thing and style.colour_by == "instance":
+            key = place
+        colours[segment.id] = class_colour(key)
+    return colours
+
+
+def _fill_segments(pixels: Array, ids: Array, colours: dict[int, Colour]) -> None:
+    known = np.array(sorted(colours), ids.dtype)
+    if len(known) == 0:
+        return
+    table = np.array([colours[number] for number in known.tolist()])
+    places = np.searchsorted(known, ids).clip(max=len(known) - 1)
+    there = known[places] == ids
+    blended = (1 - _SEGMENT_FILL) * pixels[there] + _SEGMENT_FILL * table[places[there]]
+    pixels[there] = np.rint(blended).astype(np.uint8)
+
+
+def _borders(ids: Array, width: int) -> Array:
+    """Where segments meet: lines so many pixels wide."""
     edges = np.zeros(ids.shape, dtype=bool)
     edges[:, 1:] |= ids[:, 1:] != ids[:, :-1]
     edges[1:] |= ids[1:] != ids[:-1]
+    for _ in range(width - 1):
+        wider = edges.copy()
+        wider[:, :-1] |= edges[:, 1:]
+        wider[:-1] |= edges[1:]
+        edges = wider
     return edges
-
-
-def _middle(mask: Array) -> tuple[float, float]:
-    """A pixel of the mask, (x, y), near its centre of mass: a label there names the right segment."""
-    rows, cols = mask.nonzero()
-    nearest = np.argmin((rows - rows.mean()) ** 2 + (cols - cols.mean()) ** 2)
-    return float(cols[nearest]), float(rows[nearest])
-
-
-class _Pen:
-    """Draws with line width and letters that suit the picture's size."""
-
-    def __init__(self, picture: Image.Image) -> None:
-        self.picture = picture
-        self.draw = ImageDraw.Draw(picture)
-        side = min(picture.size)
-        self.width = max(1, round(side / 250))
-        self.font = ImageFont.load_default(size=max(10, side / 38))
-
-    def box(self, box: list[float], colour: Colour) -> None:
-        """Lines along the inside of the box; a box that has no room for them is filled."""
-        width, height = self.picture.size
-        x0, y0, x1, y1 = (round(v) for v in box)
-        x1, y1 = min(max(x0, x1 - 1), width - 1), min(max(y0, y1 - 1), height - 1)
-        x0, y0 = min(x0, x1), min(y0, y1)
-        if min(x1 - x0, y1 - y0) < 2 * self.width:  # Pillow would draw beyond the box
-            self.draw.rectangle((x0, y0, x1, y1), fill=colour)
-        else:
-            self.draw.rectangle((x0, y0, x1, y1), outline=colour, width=self.width)
-
-    def label(
-        self, at: list[float] | tuple[float, float], text: str, colour: Colour, centred: bool = False
-    ) -> None:
-        """Text on a patch of `colour`: above the point, or around it; always inside the picture."""
-        left, top, right, bottom = self.draw.textbbox((0, 0), text, font=self.font)
-        width, height = right - left + 2 * self.width, bottom - top + 2 * self.width
-        x, y = (at[0] - width / 2, at[1] - height / 2) if centred else (at[0], at[1] - height)
-        if y < 0:
-            y = 0 if centred else at[1]
-        x = max(0, min(x, self.picture.width - width))
-        y = max(0, min(y, self.picture.height - height))
-        self.draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
-        red, green, blue = colour
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue > 140
-        ink = (0, 0, 0) if dark else (255, 255, 255)
-        self.draw.text((x + self.width - left, y + self.width - top), text, fill=ink, font=self.font)

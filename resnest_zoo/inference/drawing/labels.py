@@ -1,0 +1,151 @@
+"""Labels: texts on patches of their object's colour, with lines to objects that they do not touch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from resnest_zoo.inference.drawing.colours import Colour, ink_on
+from resnest_zoo.inference.drawing.letters import SMALLEST, Letters
+from resnest_zoo.inference.drawing.masks import Region
+from resnest_zoo.inference.drawing.placement import Box, Placed, Room, Wanted, place_all
+from resnest_zoo.inference.drawing.segments import deepest, places_inside
+
+_CROWDED = 0.8  # of the size, where not all labels find room
+_NOTE: Colour = (40, 40, 40)
+
+
+@dataclass(frozen=True)
+class Label:
+    """What shall be said of an object.
+
+    Attributes:
+        texts: the whole one, then shorter ones.
+        colour: of the patch.
+        anchor: box of the object, inside the picture.
+        piece: where the label should stand; None: beside or in the box.
+    """
+
+    texts: tuple[str, ...]
+    colour: Colour
+    anchor: Box
+    piece: Region | None = None
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Labels that found their places.
+
+    Attributes:
+        letters: which they all have.
+        placed: a place, and the text that has room there, for each label that found one.
+        dropped: how many found none.
+        note: where their number is told; None where none was dropped, or this has no room either.
+    """
+
+    letters: Letters
+    placed: tuple[tuple[Placed, str], ...]
+    dropped: int = 0
+    note: Box | None = None
+
+
+def arrange(labels: Sequence[Label], size_wh: tuple[int, int], letters: Letters) -> Arrangement:
+    """Find places for labels, the first ones best; with smaller letters where not all find one."""
+    smaller = letters.scaled(_CROWDED)
+    for some in (letters, smaller) if smaller.size < letters.size else (letters,):
+        found = _arrange(labels, size_wh, some, None)
+        if not found.dropped:
+            return found
+    width, height = _size(f"+{len(labels)}", smaller)
+    if width > size_wh[0] or height > size_wh[1]:
+        return found
+    return _arrange(labels, size_wh, smaller, (size_wh[0] - width, size_wh[1] - height, *size_wh))
+
+
+def _arrange(
+    labels: Sequence[Label], size_wh: tuple[int, int], letters: Letters, note: Box | None
+) -> Arrangement:
+    room = Room(size_wh, [label.anchor for label in labels])
+    if note is not None:
+        room.take(note)
+    texts = [_forms(label, size_wh[0], letters) for label in labels]
+    wanted = []
+    for label, forms in zip(labels, texts, strict=True):
+        sizes = tuple(_size(text, letters) for text in forms)
+        inside = places_inside(label.piece, sizes[0]) if label.piece is not None and sizes else ()
+        wanted.append(Wanted(label.anchor, sizes, inside))
+    placed, dropped = place_all(room, wanted)
+    return Arrangement(
+        letters, tuple((place, texts[place.index][place.form]) for place in placed), dropped, note
+    )
+
+
+def _forms(label: Label, width: int, letters: Letters) -> list[str]:
+    """Texts of a label that are not wider than the picture, each once."""
+    room = width - 2 * _padding(letters)
+    texts = [text for text in label.texts if letters.width(text) <= room]
+    if not texts or texts[-1] != label.texts[-1]:
+        texts.append(letters.cut(label.texts[-1], room))
+    return [text for text in dict.fromkeys(texts) if text]
+
+
+def _padding(letters: Letters) -> int:
+    return max(1, letters.size // 7)
+
+
+def _size(text: str, letters: Letters) -> tuple[int, int]:
+    """(width, height) of a label."""
+    left, top, right, bottom = letters.box(text)
+    padding = _padding(letters)
+    return right - left + 2 * padding, bottom - top + 2 * padding
+
+
+def draw_labels(picture: Image.Image, labels: Sequence[Label], letters: Letters) -> Arrangement:
+    """Draw labels into a picture, which is changed; returns where they stand."""
+    labels = [label for label in labels if label.texts[0]]
+    found = arrange(labels, picture.size, letters)
+    draw = ImageDraw.Draw(picture)
+    for place, _ in found.placed:  # lines under all patches
+        _draw_leader(draw, labels[place.index], place.box, found.letters)
+    for place, text in found.placed:
+        _draw_patch(draw, place.box, text, labels[place.index].colour, found.letters)
+    if found.note is not None:
+        _draw_patch(draw, found.note, f"+{found.dropped}", _NOTE, found.letters)
+    return found
+
+
+def _draw_patch(draw: ImageDraw.ImageDraw, box: Box, text: str, colour: Colour, letters: Letters) -> None:
+    x0, y0, x1, y1 = box
+    draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=colour)
+    left, top, _, _ = letters.box(text)
+    padding = _padding(letters)
+    draw.text((x0 + padding - left, y0 + padding - top), text, fill=ink_on(colour), font=letters.font(text))
+
+
+def _draw_leader(draw: ImageDraw.ImageDraw, label: Label, box: Box, letters: Letters) -> None:
+    """A line from a label to its object, with a dot at the end; none where the label touches it."""
+    x0, y0, x1, y1 = box
+    left, top, right, bottom = label.anchor
+    if label.piece is not None:
+        x, y = deepest(label.piece)
+    elif x0 <= right and x1 >= left and y0 <= bottom and y1 >= top:
+        return
+    else:
+        x, y = min(max((x0 + x1) // 2, left), right - 1), min(max((y0 + y1) // 2, top), bottom - 1)
+    if x0 <= x < x1 and y0 <= y < y1:
+        return
+    start = min(max(x, x0), x1 - 1), min(max(y, y0), y1 - 1)
+    width = max(1, letters.size // 10)
+    for extra, colour in ((2, ink_on(label.colour)), (0, label.colour)):  # so that it is seen on any ground
+        draw.line((*start, x, y), fill=colour, width=width + extra)
+        reach = width + 1 + extra // 2
+        draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=colour)
+
+
+def letters_for(size_wh: tuple[int, int], font: str | None = None) -> Letters:
+    """Letters that can be read where the whole picture is seen at once: a fortieth of its side, or so."""
+    width, height = size_wh
+    return Letters(max(SMALLEST, min(math.sqrt(width * height) / 42, min(size_wh) / 6)), font)
