@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from resnest_zoo.errors import ConfigError, ZooError, shown
 from resnest_zoo.evaluation.panoptic import encode_ids
 from resnest_zoo.evaluation.results import detection_rows, segment_rows
 from resnest_zoo.hub.staging import write_staged
-from resnest_zoo.inference.visualize import draw_instances, draw_panoptic, encode_picture
+from resnest_zoo.inference.visualize import Style, draw, encode_picture
 from resnest_zoo.structures import InstanceArrays, Instances, PanopticResult, Selection, SizeHW
 
 _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -112,11 +112,43 @@ class Prediction:
         """Boxes, scores, classes and masks as arrays."""
         return self.instances.numpy()
 
-    def plot(self) -> Image.Image:
-        """The picture with boxes, masks and labels, or with its panoptic segments, drawn in."""
+    def plot(
+        self,
+        *,
+        boxes: bool = True,
+        masks: bool = True,
+        labels: bool = True,
+        scores: bool = True,
+        colour_by: str = "class",
+        ids: Sequence[int] | None = None,
+        font: str | None = None,
+        panoptic: bool = True,
+        backend: str = "pillow",
+    ) -> Image.Image:
+        """The picture with boxes, masks and labels, or with its panoptic segments, drawn in.
+
+        Labels never lie on each other: they stand above, in, below or beside their boxes, or further away
+        with a line to them; how many found no room is told in a corner.
+
+        Args:
+            boxes: draw boxes; a panoptic drawing has none.
+            masks: draw masks, as an outline and a light fill.
+            labels: write class names.
+            scores: write scores beside them.
+            colour_by: "class", or "instance" for a colour of its own for each.
+            ids: a number for each instance, such as a tracker's, that decides its colour and is written down.
+            font: a file for the labels; by default one that has the letters is looked for.
+            panoptic: draw the segments, where there are any, instead of the instances.
+            backend: "supervision" has the instances drawn by that package's annotators.
+
+        Raises:
+            ConfigError: a choice is none of those there are, the font is no file of one, or there are not as
+                many ids as instances.
+            ZooError: `backend` is not installed.
+        """
+        style = Style(boxes, masks, labels, scores, colour_by, ids, font, panoptic, backend)
         picture = Image.fromarray(self.image.cpu().permute(1, 2, 0).contiguous().numpy())
-        draw = draw_instances if self.instances.panoptic is None else draw_panoptic
-        return draw(picture, self.instances.cpu())
+        return draw(picture, self.instances.cpu(), style)
 
     def show(self, **drawing: Any) -> None:
         """Open what `plot` draws, with its arguments, in this system's viewer, or in the notebook.

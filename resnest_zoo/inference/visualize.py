@@ -18,7 +18,7 @@ from resnest_zoo.inference.drawing.segments import largest_pieces
 from resnest_zoo.inference.drawing.style import Style
 from resnest_zoo.structures import Instances, PanopticResult, Segment
 
-__all__ = ["class_colour", "draw", "draw_instances", "draw_panoptic", "encode_picture"]
+__all__ = ["Style", "class_colour", "draw", "draw_instances", "draw_panoptic", "encode_picture"]
 
 Array = np.ndarray[Any, Any]
 
@@ -64,7 +64,8 @@ def draw_instances(picture: Image.Image, instances: Instances, style: Style = _P
     Arguments, result and errors are those of `draw`.
     """
     colours = [class_colour(key) for key in style.keys(instances.classes.tolist())]
-    order = range(len(instances) - 1, -1, -1)
+    best_first = np.argsort(-instances.scores.numpy(), kind="stable").tolist()
+    order = best_first[::-1]
     original = np.array(picture)
     width = _line_width(picture.size)
     pixels = original.copy()
@@ -84,11 +85,14 @@ def draw_instances(picture: Image.Image, instances: Instances, style: Style = _P
     if style.labels:
         labels = []
         scores = instances.scores.tolist()
-        for index, name in enumerate(instances.names):
+        names = instances.names
+        for index in best_first:
             number = None if style.ids is None else int(style.ids[index])
             region = None if style.boxes else regions.get(index)
             anchor = boxes[index] if region is None else region.box
-            labels.append(Label(style.label(name, scores[index], number), colours[index], anchor, region))
+            labels.append(
+                Label(style.label(names[index], scores[index], number), colours[index], anchor, region)
+            )
         draw_labels(drawn, labels, letters_for(picture.size, style.font))
     return drawn
 
@@ -138,7 +142,7 @@ def _masks(instances: Instances) -> Iterator[Array]:
 
 
 def _line_width(size_wh: tuple[int, int]) -> int:
-    return max(1, round(min(math.sqrt(size_wh[0] * size_wh[1]) / 300, min(size_wh) / 60)))
+    return max(1, round(min(math.sqrt(size_wh[0] * size_wh[1]) / 250, min(size_wh) / 60)))
 
 
 def _in_picture(box: list[float], size_wh: tuple[int, int]) -> Box:

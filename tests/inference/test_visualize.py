@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,12 @@ import torch
 from PIL import Image
 
 from resnest_zoo.categories import COCO, COCO_PANOPTIC, Categories
-from resnest_zoo.inference.visualize import class_colour, draw_instances, draw_panoptic
+from resnest_zoo.errors import ConfigError
+from resnest_zoo.inference.visualize import Style, class_colour, draw, draw_instances, draw_panoptic
+from resnest_zoo.ops.rle import encode_masks
 from resnest_zoo.structures import Instances, PanopticResult, Segment
 
-GREY = (90, 90, 90)
+GREY = (30, 30, 30)  # every class's colour is well seen on it
 Array = np.ndarray[Any, Any]
 
 
@@ -74,9 +78,13 @@ def test_masks_are_blended_where_they_are_and_nowhere_else() -> None:
     mask = np.zeros((1, 160, 240), bool)
     mask[0, 90:110, 100:140] = True
     pixels = drawn(found([[80.0, 80.0, 160.0, 120.0]], masks=mask))
-    expected = np.rint(0.55 * np.array(GREY) + 0.45 * np.array(class_colour(0)))
-    assert (pixels[90:110, 100:140] == expected).all()
+    light = np.rint(0.75 * np.array(GREY) + 0.25 * np.array(class_colour(0)))
+    assert (pixels[91:109, 101:139] == light).all()
     assert not changed(pixels[82:89, 82:158]).any()
+    # The outline stands on the mask's own outermost pixels, and is stronger by far.
+    strong = np.rint(0.1 * light + 0.9 * np.array(class_colour(0)))
+    for edge in (pixels[90, 100:140], pixels[109, 100:140], pixels[90:110, 100], pixels[90:110, 139]):
+        assert (edge == strong).all()
 
 
 def test_the_best_detection_lies_on_top() -> None:
@@ -183,7 +191,7 @@ def test_segments_have_colours_outlines_and_names() -> None:
     instances = panoptic(ids, (Segment(1, True, 0, 1), Segment(2, False, 3, 1)))
     pixels = np.asarray(draw_panoptic(picture(), instances))
     for at, index in (((10, 10), 0), ((10, 230), len(COCO.things) + 3)):
-        expected = np.rint(0.45 * np.array(GREY) + 0.55 * np.array(class_colour(index)))
+        expected = np.rint(0.6 * np.array(GREY) + 0.4 * np.array(class_colour(index)))
         assert (pixels[at] == expected).all()
     assert tuple(pixels[120, 200]) == GREY
     assert (pixels[5:30, 120] == 20).all()  # the border between the two
@@ -213,3 +221,113 @@ def test_a_segment_without_pixels_is_passed_over() -> None:
 def test_a_map_without_segments_leaves_the_picture_as_it_is() -> None:
     pixels = np.asarray(draw_panoptic(picture(), panoptic(np.zeros((160, 240), np.int32), ())))
     assert not changed(pixels).any()
+
+
+# --- choices -------------------------------------------------------------------------------------------
+
+
+def two_with_masks() -> Instances:
+    masks = np.zeros((2, 160, 240), bool)
+    masks[0, 40:80, 30:90] = True
+    masks[1, 90:140, 140:200] = True
+    return found([[30.0, 40.0, 90.0, 80.0], [140.0, 90.0, 200.0, 140.0]], classes=[3, 3], masks=masks)
+
+
+def styled(**choices: Any) -> Array:
+    return np.asarray(draw(picture(), two_with_masks(), Style(**choices)))
+
+
+def test_nothing_wanted_leaves_the_picture_as_it_is() -> None:
+    assert not changed(styled(boxes=False, masks=False, labels=False)).any()
+
+
+def test_masks_boxes_and_labels_are_drawn_only_where_wanted() -> None:
+    alone = [
+        changed(styled(**{"boxes": False, "masks": False, "labels": False, kind: True}))
+        for kind in ("boxes", "masks", "labels")
+    ]
+    for one, other in itertools.combinations(alone, 2):
+        assert (one != other).any()
+    assert alone[0][40, 30:90].all()
+    assert not alone[0][45:75, 35:85].any()
+    assert alone[1][40:80, 30:90].all()
+    assert alone[1].sum() == 40 * 60 + 50 * 60
+    whole = changed(styled())
+    assert (whole >= alone[0] | alone[1]).all()
+    assert whole.sum() > (alone[0] | alone[1]).sum()
+
+
+def test_labels_without_scores_are_shorter() -> None:
+    with_scores, without = (
+        changed(styled(boxes=False, masks=False, scores=scores)).sum() for scores in (True, False)
+    )
+    assert 0 < without < 0.8 * with_scores
+
+
+def test_instances_of_one_class_share_its_colour_or_have_their_own() -> None:
+    def edges(**choices: Any) -> list[tuple[int, ...]]:
+        pixels = styled(labels=False, masks=False, **choices)
+        return [tuple(pixels[79, 60].tolist()), tuple(pixels[139, 170].tolist())]
+
+    assert edges() == [class_colour(3)] * 2
+    assert edges(colour_by="instance") == [class_colour(0), class_colour(1)]
+    assert edges(ids=[7, 41]) == [class_colour(7), class_colour(41)]
+    assert edges(ids=torch.tensor([7, -1])) == [class_colour(7), class_colour(-1)]
+    assert len(set(class_colour(-1))) == 1  # what is not tracked is grey
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"colour_by": "size"}, "colour_by: expected class or instance, got 'size'"),
+        ({"backend": "cv2"}, "backend: expected pillow or supervision, got 'cv2'"),
+        ({"ids": [1]}, "ids: expected one for each of the 2 instances, got 1"),
+        ({"font": "/nowhere.ttf"}, "font: expected a TrueType or OpenType file, got '/nowhere.ttf'"),
+    ],
+)
+def test_a_wrong_choice_is_one_sentence(choices: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        styled(**choices)
+
+
+def test_a_better_detection_lies_on_top_in_whatever_order() -> None:
+    instances = found([[40.0, 40.0, 120.0, 120.0], [40.0, 40.0, 120.0, 120.0]], classes=[5, 9])
+    pixels = drawn(instances[[1, 0]])
+    assert tuple(pixels[119, 80]) == class_colour(5)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
+def test_run_lengths_are_drawn_as_masks_are() -> None:
+    instances = two_with_masks()
+    assert instances.masks is not None
+    packed = replace(instances, masks=None, rles=tuple(encode_masks(instances.masks)))
+    assert (drawn(packed) == drawn(instances)).all()
+
+
+def test_a_panoptic_result_is_drawn_as_segments_or_as_instances() -> None:
+    ids = np.zeros((160, 240), np.int32)
+    ids[:, :120] = 1
+    result = panoptic(ids, (Segment(1, False, 0, 1),))
+    assert (np.asarray(draw(picture(), result)) == np.asarray(draw_panoptic(picture(), result))).all()
+    assert not changed(np.asarray(draw(picture(), result, Style(panoptic=False)))).any()
+    assert not changed(np.asarray(draw(picture(), result, Style(masks=False)))).any()
+
+
+def test_things_of_one_class_are_told_apart_by_choice() -> None:
+    ids = np.full((160, 240), 1, np.int32)
+    ids[:, 120:] = 2
+    result = panoptic(ids, (Segment(1, True, 4, 1), Segment(2, True, 4, 1)))
+    by_class, by_instance = (
+        np.asarray(draw_panoptic(picture(), result, Style(colour_by=choice, labels=False)))
+        for choice in ("class", "instance")
+    )
+    assert (by_class[10, 10] == by_class[10, 230]).all()
+    assert (by_instance[10, 10] != by_instance[10, 230]).any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (40, 40), (300, 20_000)])
+def test_panoptic_pictures_of_any_size_can_be_drawn(size: tuple[int, int]) -> None:
+    ids = np.ones(size, np.int32)
+    ids[size[0] // 2 :] = 2
+    result = panoptic(ids, (Segment(1, False, 0, 1), Segment(2, False, 1, 1)))
+    assert draw_panoptic(picture(size[1], size[0]), result).size == (size[1], size[0])

@@ -1,7 +1,7 @@
 """The pieces of a panoptic map, and where in one a label has room.
 
-Legend: H and W height and width of the map, Q runs. A run is a stretch of equal ids in one row; a piece is what
-of one segment hangs together through pixels that share a side.
+Legend: H and W height and width of the map, Q runs. A run is a stretch of equal ids in one row; a piece is
+what of one segment hangs together through pixels that share a side.
 """
 
 from __future__ import annotations
@@ -90,9 +90,8 @@ def places_inside(region: Region, size: tuple[int, int]) -> tuple[Box, ...]:
     wide, high = (-(-side // grain) for side in size)
     if rows < high or cols < wide:
         return ()
-    squares: Array = (
-        region.mask[: rows * grain, : cols * grain].reshape(rows, grain, cols, grain).all(axis=(1, 3))
-    )
+    blocks = region.mask[: rows * grain, : cols * grain].reshape(rows, grain, cols, grain)
+    squares = np.asarray(blocks.all(axis=(1, 3)))
     sums = np.zeros((rows + 1, cols + 1), np.int64)
     sums[1:, 1:] = squares.cumsum(axis=0).cumsum(axis=1)
     windows = sums[high:, wide:] - sums[:-high, wide:] - sums[high:, :-wide] + sums[:-high, :-wide]
@@ -121,7 +120,7 @@ def deepest(region: Region) -> tuple[int, int]:
     mask, grain = region.mask, 1
     while min(mask.shape) > 2:  # ever larger squares that lie wholly in the region, while there are any
         rows, cols = mask.shape[0] // 2, mask.shape[1] // 2
-        larger: Array = mask[: 2 * rows, : 2 * cols].reshape(rows, 2, cols, 2).all(axis=(1, 3))
+        larger = np.asarray(mask[: 2 * rows, : 2 * cols].reshape(rows, 2, cols, 2).all(axis=(1, 3)))
         if not larger.any():
             break
         mask, grain = larger, 2 * grain
