@@ -18,6 +18,7 @@ from PIL import Image
 
 import resnest_zoo.api
 from resnest_zoo.cli import demo, main
+from resnest_zoo.cli.inputs import Input
 from resnest_zoo.cli.predictions import Named, name_pictures
 from tests.predict_stub import StubPredictor
 from tests.test_cli import Capture, one_error
@@ -54,7 +55,7 @@ def files(output: Path) -> dict[str, bytes]:
 
 
 def named(*paths: str, known: dict[str, Named] | None = None) -> list[tuple[int, str]]:
-    return [(found.image_id, found.stem) for found in name_pictures(map(Path, paths), known or {})]
+    return [(found.image_id, found.stem) for found in name_pictures(map(Input, paths), known or {})]
 
 
 def test_a_number_is_the_id_and_another_name_gives_one_that_every_reader_keeps() -> None:
@@ -82,14 +83,14 @@ def test_pictures_of_one_name_are_told_apart() -> None:
 
 
 def test_pictures_of_earlier_runs_keep_their_names() -> None:
-    known = {"b/shot.jpg": Named(Path("b/shot.jpg"), 5, "shot")}
+    known = {"b/shot.jpg": Named(Input("b/shot.jpg"), 5, "shot")}
     first, second = named("a/shot.jpg", "b/shot.jpg", known=known)
     assert second == (5, "shot")
     assert first[1] == "shot-2"
 
 
 def test_names_stay_short_enough_for_a_disk() -> None:
-    (found,) = name_pictures([Path("ä" * 125 + ".jpg")], {})
+    (found,) = name_pictures([Input("ä" * 125 + ".jpg")], {})
     assert len(found.panoptic.encode()) <= 255
 
 

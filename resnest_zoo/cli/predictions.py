@@ -21,6 +21,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnest_zoo.cli.inputs import Input
 from resnest_zoo.errors import ConfigError, DataError, name_file
 from resnest_zoo.hub.staging import staged
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _RECORD = "predictions.jsonl"
 _DOCUMENT = "predictions.json"
+# Pictures of one file, or of a film, have ids in a row.
+_ROW = 1 << 24
 # Numbers up to 2^53 survive every reader of JSON; those from names that are no numbers lie above this.
 _FIRST_HASH = 1 << 52
 _LONGEST_STEM = 220  # bytes: most disks allow 255 for a name
@@ -40,14 +43,27 @@ class Named:
     """A picture and what its results are called.
 
     Attributes:
-        path: of the picture.
+        input: where the picture is.
         image_id: in COCO's rows.
         stem: of the drawing's and the panoptic map's names.
+        first_id: of the pictures in its file, where there are several.
     """
 
-    path: Path
+    input: Input
     image_id: int
     stem: str
+    first_id: int = 0
+
+    def frame(self, index: int) -> Named:
+        """The picture `index`, from 0, of this file."""
+        return Named(
+            Input(self.input.name, index), self.first_id + index, f"{self.stem}_{index:06d}", self.first_id
+        )
+
+    @property
+    def whole(self) -> Named:
+        """The file of which this is a picture."""
+        return Named(Input(self.input.name), self.first_id, self.stem[: -len("_000000")], self.first_id)
 
     @property
     def drawing(self) -> str:
@@ -60,7 +76,7 @@ class Named:
         return f"{self.stem}_panoptic.png"
 
 
-def name_pictures(paths: Iterable[Path], known: Mapping[str, Named]) -> list[Named]:
+def name_pictures(inputs: Iterable[Input], known: Mapping[str, Named]) -> list[Named]:
     """Name the results of pictures by the pictures' own names, whatever else is in the list.
 
     A name that is a number, as those of COCO are, gives the id; another one a number from 2^52 on that
@@ -68,30 +84,38 @@ def name_pictures(paths: Iterable[Path], known: Mapping[str, Named]) -> list[Nam
     follows from their paths. Drawings bear the picture's name, numbered where it is taken.
 
     Args:
-        paths: all different.
-        known: pictures of earlier runs by path; they keep what they have.
+        inputs: all different.
+        known: pictures of earlier runs by key; they keep what they have.
     """
-    ids = {named.image_id for named in known.values()}
+    ids = {number for named in known.values() for number in (named.image_id, -1 - named.first_id // _ROW)}
     stems = {named.stem.lower() for named in known.values()}  # some disks ignore case
     numbers: dict[str, int] = {}
     found = []
-    for path in paths:
-        if (named := known.get(str(path))) is None:
-            image_id = next(number for number in _possible_ids(path) if number not in ids)
-            stem = _free_stem(path, stems, numbers)
-            ids.add(image_id)
+    for item in inputs:
+        if (named := known.get(item.key)) is None:
+            image_id = next(number for number in _possible_ids(item) if number not in ids)
+            first_id = next(first for first in _possible_rows(item) if -1 - first // _ROW not in ids)
+            stem = _free_stem(item.file, stems, numbers)
+            ids |= {image_id, -1 - first_id // _ROW}
             stems.add(stem.lower())
-            named = Named(path, image_id, stem)
+            named = Named(item, image_id, stem, first_id)
         found.append(named)
     return found
 
 
-def _possible_ids(path: Path) -> Iterator[int]:
-    if path.stem.isdecimal() and int(path.stem) < _FIRST_HASH:
-        yield int(path.stem)
-    yield _hashed(path.name)
+def _possible_ids(item: Input) -> Iterator[int]:
+    if item.file.stem.isdecimal() and int(item.file.stem) < _FIRST_HASH:
+        yield int(item.file.stem)
+    yield _hashed(item.file.name)
     for number in range(sys.maxsize):
-        yield _hashed(f"{path}/{number}")
+        yield _hashed(f"{item.label}/{number}")
+
+
+def _possible_rows(item: Input) -> Iterator[int]:
+    """The first numbers of rows of ids."""
+    yield _hashed(f"{item.file.name}/") // _ROW * _ROW
+    for number in range(sys.maxsize):
+        yield _hashed(f"{item.label}//{number}") // _ROW * _ROW
 
 
 def _hashed(name: str) -> int:
@@ -111,17 +135,20 @@ def _free_stem(path: Path, taken: set[str], numbers: dict[str, int]) -> str:
     return name
 
 
-def describe_run(
-    model: str, predictor: PicturePredictor, *, tta: bool, overrides: list[str]
-) -> dict[str, Any]:
-    """What a run's results depend on beside the pictures, and what their numbers mean."""
+def describe_run(model: str, predictor: PicturePredictor, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's results depend on beside the pictures, and what their numbers mean.
+
+    Args:
+        model: its name.
+        predictor: of it.
+        options: of the command line, as they go into the record.
+    """
     categories: Categories = predictor.model.categories
     head: dict[str, Any] = {
         "model": model,
         "weights": _fingerprint(predictor),
         "score_threshold": predictor.score_threshold,
-        "tta": tta,
-        "overrides": overrides,
+        **options,
         "categories": _rows(categories.thing_ids, categories.things),
     }
     if categories.stuff:
@@ -147,7 +174,8 @@ class Record:
     """What the runs in one folder have found; use it as a context, which writes the document at the end.
 
     Attributes:
-        done: pictures found in earlier runs, by path.
+        done: pictures found in earlier runs, by the key of their input.
+        known: these, and the files of which some pictures are done.
     """
 
     def __init__(self, output: Path | None, *, resume: bool = False) -> None:
@@ -164,6 +192,7 @@ class Record:
         self.output = output
         self._path = None if output is None else output / _RECORD
         self.done: dict[str, Named] = {}
+        self.known: dict[str, Named] = {}
         self._head: dict[str, Any] | None = None
         self._file: io.FileIO | None = None
         if output is None or self._path is None:
@@ -196,14 +225,18 @@ class Record:
                     self._head = dict(row)
                 else:
                     image = row["image"]
-                    named = Named(Path(image["file_name"]), image["id"], row["stem"])
-                    self.done[image["file_name"]] = named
+                    item = Input(image["file_name"], image.get("frame"))
+                    named = Named(item, image["id"], row["stem"], row.get("first_id", 0))
+                    self.done[item.key] = named
+                    if item.frame is not None and Input(item.name).key not in self.known:
+                        self.known[Input(item.name).key] = named.whole
             except (ValueError, TypeError, KeyError, RecursionError) as error:
                 raise DataError(
                     f"{path}, line {number}: damaged: {error!r}; remove the line to predict its picture "
                     "again, or choose another folder"
                 ) from error
             end += len(line)
+        self.known |= self.done
         self._file.truncate(end)
 
     @property
@@ -236,8 +269,12 @@ class Record:
             OSError: it cannot be written; the message names the file.
         """
         height, width = prediction.instances.image_size
-        image = {"id": picture.image_id, "file_name": str(picture.path), "width": width, "height": height}
+        item = picture.input
+        image = {"id": picture.image_id, "file_name": item.label, "width": width, "height": height}
         row: dict[str, Any] = {"image": image, "stem": picture.stem}
+        if item.frame is not None:
+            image["frame"] = item.frame
+            row["first_id"] = picture.first_id
         row["predictions"] = prediction.to_coco(picture.image_id)
         if prediction.instances.panoptic is not None:
             annotation, _ = prediction.to_coco_panoptic(picture.image_id)

@@ -74,7 +74,10 @@ def read_picture(source: Picture, *, channel_order: ChannelOrder = "RGB") -> Ten
     with _opened(source) as (picture, name):
         image = _decode(picture, name)
         if _holds_more(picture):
-            logger.warning("%s: holds several pictures, of which the first is taken", name)
+            logger.warning(
+                "%s: holds several pictures, of which the first is taken; read_frames (--frames all) gives all",
+                name,
+            )
         return image
 
 
