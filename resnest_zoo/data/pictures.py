@@ -75,7 +75,7 @@ def read_picture(source: Picture, *, channel_order: ChannelOrder = "RGB") -> Ten
         image = _decode(picture, name)
         if _holds_more(picture):
             logger.warning(
-                "%s: holds several pictures, of which the first is taken; read_frames (--frames all) gives all",
+                "%s: holds several pictures, the first is taken; read_frames (--frames all) gives all",
                 name,
             )
         return image
