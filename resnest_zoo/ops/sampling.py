@@ -1,4 +1,5 @@
-"""Operators that sample between pixels, by torchvision's kernels: deformable convolution and ROIAlign.
+"""Operators that sample between pixels: deformable convolution and ROIAlign, by torchvision's kernels unless
+another implementation is asked for.
 
 What the kernels cannot take never reaches them: a dtype that they lack is computed in float32, and shifts
 that are not finite, for which the deformable kernel reads memory that is not its own, are an error.
@@ -15,6 +16,7 @@ from torch import Tensor
 from torchvision import ops
 
 from resnest_zoo.errors import NonFiniteError
+from resnest_zoo.ops import choice
 
 
 def deform_conv2d(
@@ -26,6 +28,9 @@ def deform_conv2d(
     stride: int = 1,
     padding: int = 0,
     name: str = "a deformable convolution",
+    bias: Tensor | None = None,
+    relu: bool = False,
+    implementation: str | None = "exact",
 ) -> Tensor:
     """Sample at shifted places and convolve (DCNv1; with a mask DCNv2).
 
@@ -42,15 +47,36 @@ def deform_conv2d(
         stride: of both directions.
         padding: of both directions.
         name: of the layer, for the error.
+        bias: (C_out,), added.
+        relu: rectify the result, in place where that is possible.
+        implementation: one of `choice.TABLE`; None takes the fastest that can. Others than "exact" have no
+            gradients and are no part of graphs.
 
     Returns:
         (N, C_out, H', W') in the dtype of `x`.
 
     Raises:
         NonFiniteError: an offset or a mask holds NaN or infinite values.
+        ZooError: the implementation asked for cannot take the arguments.
 
     Source: torchvision, `ops.deform_conv2d`.
     """
+    if implementation != "exact":
+        if not _is_finite(offset, mask):
+            raise NonFiniteError(_advice(name, x.dtype))
+        args = (x, offset, mask, weight, bias, relu, stride, padding)
+        fast: Tensor = choice.choose("deform_conv2d", *args, implementation=implementation).deform_conv2d(
+            *args
+        )
+        return fast
+    sampled = _deform_exactly(x, offset, weight, mask, stride, padding, name)
+    sampled = sampled if bias is None else sampled + bias[:, None, None]
+    return sampled.relu() if relu else sampled
+
+
+def _deform_exactly(
+    x: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, stride: int, padding: int, name: str
+) -> Tensor:
     dtype = _kernel_dtype(weight)
     x_, offset_, weight_ = x.to(dtype), offset.to(dtype), weight.to(dtype)
     mask_ = None if mask is None else mask.to(dtype)
@@ -67,7 +93,15 @@ def deform_conv2d(
     return sampled.masked_fill(~finite, math.nan).to(x.dtype)
 
 
-def roi_align(features: Tensor, rois: Tensor, size: int, scale: float, sampling_ratio: int) -> Tensor:
+def roi_align(
+    features: Tensor,
+    rois: Tensor,
+    size: int,
+    scale: float,
+    sampling_ratio: int,
+    *,
+    implementation: str | None = "exact",
+) -> Tensor:
     """Pool regions by bilinear interpolation, with half-pixel-correct corners.
 
     Args:
@@ -76,12 +110,21 @@ def roi_align(features: Tensor, rois: Tensor, size: int, scale: float, sampling_
         size: S.
         scale: pixels of `features` for one of the input.
         sampling_ratio: samples in each direction of a cell; 0 adapts them to the region.
+        implementation: one of `choice.TABLE`; None takes the fastest that can. Others than "exact" have no
+            gradients and are no part of graphs.
 
     Returns:
         (R, C, S, S) in the dtype of `features`. Where no kernel has that, computation is in float32.
 
+    Raises:
+        ZooError: the implementation asked for cannot take the arguments.
+
     Source: torchvision, `ops.roi_align` with `aligned=True`.
     """
+    if implementation != "exact":
+        args = (features, rois, size, scale, sampling_ratio)
+        fast: Tensor = choice.choose("roi_align", *args, implementation=implementation).roi_align(*args)
+        return fast
     dtype = _kernel_dtype(features)
     pooled: Tensor = ops.roi_align(
         features.to(dtype), rois.to(dtype), size, scale, sampling_ratio, aligned=True

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from resnest_zoo.errors import ShapeError
 from resnest_zoo.ops import choice
+from resnest_zoo.ops.convolution import conv2d, conv3x3_stack, prepare_conv2d
 from tests.ops import oracle
 
 # Of float32, relative to the largest value: rounding is 1.2e-7, sums are of some hundred terms, and what
@@ -211,3 +213,75 @@ def test_split_attention(name, radix, images, channels, height, width):
         module.split_attention_mix(x, attention),
         oracle.split_attention_mix(x.numpy(), attention.numpy()),
     )
+
+
+@pytest.mark.parametrize("name", implementations("conv3x3"))
+@pytest.mark.parametrize("side", [1, 3, 5, 6, 7, 14])
+@pytest.mark.parametrize("maps", [0, 1, 5])
+def test_a_stack_of_convolutions_on_small_maps(monkeypatch, name, side, maps):
+    """Each implementation's own way, or one convolution after another."""
+    monkeypatch.setenv(choice.VARIABLE, f"conv3x3={name}")
+    weights = [random(32, 32, 3, 3, seed=1) * 0.1, random(48, 32, 3, 3, seed=2) * 0.1]
+    bias = random(48, seed=3)
+    loaded(name, "conv3x3", weights[0], 1)
+    layers = [prepare_conv2d(w, b, padding=1) for w, b in zip(weights, (None, bias), strict=True)]
+    x = channels_last(random(maps, 32, side, side))
+    got = conv3x3_stack(x, layers)
+    expected = x.double()
+    for weight, b in zip(weights, (None, bias.double()), strict=True):
+        expected = torch.nn.functional.conv2d(expected, weight.double(), b, padding=1).relu()
+    assert_close(got, expected.numpy())
+
+
+def test_maps_of_other_channels_than_the_filters_are_refused():
+    layer = prepare_conv2d(random(8, 4, 3, 3), None, padding=1)
+    with pytest.raises(ShapeError, match=r"expected \(N, 4, H, W\) for these filters, got \(1, 5, 3, 3\)"):
+        conv2d(random(1, 5, 3, 3), layer)
+    with pytest.raises(ShapeError, match="expected"):
+        conv3x3_stack(random(1, 5, 3, 3), [layer])
+
+
+def test_pixels_beyond_the_working_memory_of_one_step_change_nothing(monkeypatch):
+    """Bands of rows, chunks of places and groups of regions meet without a seam."""
+    x, weight = channels_last(random(1, 32, 45, 13)), random(32, 32, 3, 3, seed=1)
+    plain = choice.load("plain")
+    packed = plain.pack_conv3x3(weight, 1)
+    whole = plain.conv3x3(x, packed, None, False)
+    monkeypatch.setattr("resnest_zoo.ops._plain.winograd._NUMBERS_AT_ONCE", 1)
+    assert torch.allclose(plain.conv3x3(x, packed, None, False), whole, atol=1e-3)
+
+    picture, offset, mask = sampling_case(1, 8, 9, 11, 2, 1, 3.0)
+    args = (picture, offset, mask, random(4, 4, 3, 3), None, False, 1, 1)
+    whole = plain.deform_conv2d(*args)
+    monkeypatch.setattr("resnest_zoo.ops._plain.sampling._NUMBERS_AT_ONCE", 1)
+    assert torch.allclose(plain.deform_conv2d(*args), whole, atol=1e-5)
+
+    args = (channels_last(random(2, 8, 13, 17)), ROIS, 7, 0.25, 0)
+    whole = plain.roi_align(*args)
+    monkeypatch.setattr("resnest_zoo.ops._plain.sampling._INDICES_AT_ONCE", 1)
+    assert torch.equal(plain.roi_align(*args), whole)
+
+    maps, layers = channels_last(random(7, 32, 7, 7)), [(packed, None)]
+    whole = plain.conv3x3_stack(maps, layers)
+    monkeypatch.setattr("resnest_zoo.ops._plain.small_maps._NUMBERS_AT_ONCE", 1)
+    assert torch.allclose(plain.conv3x3_stack(maps, layers), whole, atol=1e-3)
+
+
+def test_the_working_memory_is_kept_between_calls_and_bounded():
+    workspace = choice.load("plain").winograd.WORKSPACE
+    first = workspace.take("a test", 10, 10)
+    assert workspace.take("a test", 5).data_ptr() == first.data_ptr()
+    large = workspace.take("a large test", 2**24 + 1)
+    assert large.numel() == 2**24 + 1
+    assert sum(len(kept) for (name, _), kept in workspace.kept.items() if "test" in name) == 100
+    workspace.clear()
+    assert not workspace.kept
+
+
+def test_working_memory_made_in_inference_mode_can_be_written_without_it():
+    plain = choice.load("plain")
+    plain.winograd.WORKSPACE.clear()
+    x, packed = channels_last(random(1, 32, 5, 5)), plain.pack_conv3x3(random(32, 32, 3, 3), 1)
+    with torch.inference_mode():
+        plain.conv3x3(x, packed, None, False)
+    plain.conv3x3(x, packed, None, False)

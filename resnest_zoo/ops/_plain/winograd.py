@@ -1,0 +1,146 @@
+"""3x3 convolution by Winograd's F(4x4, 3x3): 36 products for 16 outputs instead of 144.
+
+Tiles of 6x6 pixels, which overlap by two, become 36 numbers of each channel by one matrix product; then each
+of the 36 is a matrix product over channels; a third product makes 4x4 outputs. A few rows of tiles at a time,
+so that all of it stays in the cache.
+
+Legend: N images, C channels, H and W, G groups, T tiles at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from resnest_zoo.ops._plain import toom_cook
+from resnest_zoo.ops._plain.workspace import WORKSPACE
+
+# Of one of the working tensors: 8 MB. Measured from 1 to 16; less pays the overhead of calls, more memory.
+_NUMBERS_AT_ONCE = 2_000_000
+# Below these widths the transforms cost more than the products save; measured on AVX2 and AVX-512.
+_LEAST_CHANNELS, _LEAST_CHANNELS_GROUPED = 128, 256
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Filters in Winograd's domain.
+
+    Attributes:
+        weight: (G, 36, C / G, C' / G).
+    """
+
+    weight: Tensor
+
+    @property
+    def out_channels(self) -> int:
+        """C'."""
+        return self.weight.shape[0] * self.weight.shape[3]
+
+
+def refuse_conv3x3(weight: Tensor, groups: int) -> str | None:
+    """Why filters (C', C / G, 3, 3) cannot be taken."""
+    if weight.dtype != torch.float32 or weight.device.type != "cpu":
+        return f"it is for float32 on the CPU, not for {weight.dtype} on {weight.device}"
+    return None
+
+
+def slow_conv3x3(weight: Tensor, groups: int) -> str | None:
+    """Why the direct convolution is faster."""
+    least = _LEAST_CHANNELS if groups == 1 else _LEAST_CHANNELS_GROUPED
+    if min(weight.shape[0], weight.shape[1] * groups) < least:
+        return f"fewer than {least} channels in {groups} group(s) are faster without transforms"
+    return None
+
+
+def pack_conv3x3(weight: Tensor, groups: int) -> Packed:
+    """Filters (C', C / G, 3, 3) for `conv3x3`; four times their memory."""
+    g = toom_cook.filter_matrix()
+    by_group = weight.detach().double().unflatten(0, (groups, -1))  # (G, C' / G, C / G, 3, 3)
+    products = torch.einsum("ik,gockl,jl->gijco", g, by_group, g)
+    return Packed(products.flatten(1, 2).float().contiguous())
+
+
+def conv3x3(x: Tensor, packed: Packed, bias: Tensor | None, relu: bool) -> Tensor:
+    """Convolve (N, C, H, W) with stride 1 and padding 1, add (C',), rectify: (N, C', H, W) channels last."""
+    pixels = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)  # (N, H, W, C)
+    images, height, width, channels = pixels.shape
+    out = torch.empty((images, height, width, packed.out_channels))
+    tiles_down, tiles_across = -(-height // 4), -(-width // 4)
+    widest = 36 * tiles_across * max(channels, packed.out_channels)
+    rows = max(1, min(_NUMBERS_AT_ONCE // max(widest, 1), tiles_down))
+    padded = WORKSPACE.take("padded", 4 * rows + 2, 4 * tiles_across + 2, channels)
+    padded[:, 0] = 0
+    padded[:, width + 1 :] = 0
+    for picture, result in zip(pixels, out, strict=True):
+        for top in range(0, tiles_down, rows):
+            band = padded[: 4 * min(rows, tiles_down - top) + 2]
+            _fill(band, picture, 4 * top - 1)
+            _convolve_band(band, packed, bias, relu, result[4 * top : 4 * top + len(band) - 2])
+    return out.permute(0, 3, 1, 2)
+
+
+def _fill(band: Tensor, picture: Tensor, first: int) -> None:
+    """Copy rows from `first` on, zeros where there are none; columns of padding are zero already."""
+    height, width = picture.shape[:2]
+    low, high = max(first, 0), min(first + len(band), height)
+    band[: low - first] = 0
+    band[low - first : high - first, 1 : width + 1] = picture[low:high]
+    band[high - first :] = 0
+
+
+def _convolve_band(band: Tensor, packed: Packed, bias: Tensor | None, relu: bool, out: Tensor) -> None:
+    """Rows of tiles: (4 t + 2, 4 u + 2, C) to the pixels (h, w, C') of `out` that lie in them."""
+    channels, (groups, _, per_group, out_per_group) = band.shape[2], packed.weight.shape
+    down, across = (len(band) - 2) // 4, (band.shape[1] - 2) // 4
+    tiles = down * across
+    row, col, _ = band.stride()
+    windows = band.as_strided((6, 6, down, across, channels), (row, col, 4 * row, 4 * col, 1))
+    gathered = WORKSPACE.take("gathered", 36, tiles * channels)
+    gathered.view(windows.shape).copy_(windows)
+    inputs = WORKSPACE.take("inputs", 36, tiles * channels)
+    torch.mm(_input_transform(), gathered, out=inputs)
+    inputs = inputs.view(36, tiles, groups, per_group)
+    outputs = WORKSPACE.take("outputs", 16, tiles, groups, out_per_group)
+    for group in range(groups):
+        products = WORKSPACE.take("products", 37, tiles, out_per_group)
+        # The last row, times the last column of the transform, is the bias.
+        products[36] = 0 if bias is None else bias[group * out_per_group : (group + 1) * out_per_group]
+        torch.bmm(inputs[:, :, group], packed.weight[group], out=products[:36])
+        made = outputs if groups == 1 else WORKSPACE.take("made", 16, tiles, 1, out_per_group)
+        torch.mm(_output_transform(), products.view(37, -1), out=made.view(16, -1))
+        _scatter(made.view(4, 4, down, across, out_per_group), relu, _columns(out, group, out_per_group))
+
+
+def _columns(out: Tensor, group: int, per_group: int) -> Tensor:
+    return out[:, :, group * per_group : (group + 1) * per_group]
+
+
+def _scatter(made: Tensor, relu: bool, out: Tensor) -> None:
+    """(4, 4, t, u, C') to (h, w, C'): what reaches beyond the picture is left out."""
+    for i in range(4):
+        for j in range(4):
+            places = out[i::4, j::4]
+            values = made[i, j, : places.shape[0], : places.shape[1]]
+            if relu:
+                torch.clamp_min(values, 0, out=places)
+            else:
+                places.copy_(values)
+
+
+@cache
+def _input_transform() -> Tensor:
+    b = toom_cook.input_matrix(4)
+    return _lasting(torch.kron(b, b))  # (36, 36)
+
+
+@cache
+def _output_transform() -> Tensor:
+    a = toom_cook.output_matrix(4)
+    return _lasting(torch.cat((torch.kron(a, a), torch.ones(16, 1, dtype=torch.float64)), dim=1))  # (16, 37)
+
+
+def _lasting(matrix: Tensor) -> Tensor:
+    return matrix.float().contiguous()
