@@ -18,7 +18,8 @@ from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import Checkpoint, load_checkpoint, write_safetensors
 from resnest_zoo.config import Config, load_config
 from resnest_zoo.errors import CheckpointError, ConfigError, IntegrityError, UnknownModelError, shown
-from resnest_zoo.inference.predictor import PicturePredictor, check_score_threshold
+from resnest_zoo.inference.predictor import PicturePredictor
+from resnest_zoo.inference.wanted import check_score_threshold
 from resnest_zoo.models import GeneralizedRCNN, build_model
 from resnest_zoo.registry import Entry, fetch_weights, info, list_models
 
@@ -354,6 +355,8 @@ class Predictor(PicturePredictor):
         model: str | Path | GeneralizedRCNN,
         *,
         score_threshold: float = 0.5,
+        classes: Sequence[str] | None = None,
+        max_detections: int | None = None,
         tta: bool = False,
         device: torch.device | str | None = None,
         **options: Any,
@@ -363,13 +366,15 @@ class Predictor(PicturePredictor):
         Args:
             model: what `get` takes, or a model already built, which stays on its device.
             score_threshold: detections below it are left out, 0-1.
+            classes: names of the classes whose detections are kept; None for all.
+            max_detections: no more detections of a picture than so many, the best.
             tta: use the config's test-time augmentation; slow.
             device: by default a GPU if there is one.
             **options: further arguments of `get`, such as `weights` or `num_classes`.
 
         Raises:
-            ConfigError: the threshold is outside 0-1, a model already built is given more arguments, or
-                `model` is neither a model nor a name.
+            ConfigError: the threshold is outside 0-1, the model has no such class, a model already built is
+                given more arguments, or `model` is neither a model nor a name.
             ZooError: as `get` does.
         """
         check_score_threshold(score_threshold)
@@ -379,4 +384,10 @@ class Predictor(PicturePredictor):
             model = get(model, device=device, **options)
         elif given := [*options, *(["device"] if device is not None else [])]:
             raise ConfigError(f"a model already built takes no more arguments of `get`: {', '.join(given)}")
-        super().__init__(model, score_threshold=score_threshold, tta=tta)
+        super().__init__(
+            model,
+            score_threshold=score_threshold,
+            classes=classes,
+            max_detections=max_detections,
+            tta=tta,
+        )

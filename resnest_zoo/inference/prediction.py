@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,12 @@ class Prediction:
     Attributes:
         image: (3, H, W) uint8 RGB on the CPU, upright.
         instances: in its pixels, on the CPU.
+        path: of the picture, where it was given by one.
     """
 
     image: Tensor
     instances: Instances
+    path: str | None = None
 
     def __len__(self) -> int:
         return len(self.instances)
@@ -55,10 +57,10 @@ class Prediction:
 
     def __getitem__(self, selection: Selection) -> Prediction:
         """As `Instances.__getitem__`. Raises `SelectionError` (an `IndexError`) likewise."""
-        return Prediction(self.image, self.instances[selection])
+        return replace(self, instances=self.instances[selection])
 
     def __iter__(self) -> Iterator[Prediction]:
-        return (Prediction(self.image, one) for one in self.instances)
+        return (replace(self, instances=one) for one in self.instances)
 
     @property
     def boxes(self) -> Tensor:
@@ -102,7 +104,7 @@ class Prediction:
 
     def to(self, device: torch.device | str) -> Prediction:
         """The same with every tensor, the picture's too, on `device`."""
-        return Prediction(self.image.to(device), self.instances.to(device))
+        return replace(self, image=self.image.to(device), instances=self.instances.to(device))
 
     def cpu(self) -> Prediction:
         """The same on the CPU."""
