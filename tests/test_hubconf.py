@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import Any
 import pytest
 import skimage.data
 import torch.hub
+import torchvision
+from PIL import Image
 
 import resnest_zoo
 from benchmarks.fill import write_checkpoint
 from resnest_zoo import registry
 from resnest_zoo.config import load_config
-from resnest_zoo.registry import MMDETECTION, PUBLISHED, info
+from resnest_zoo.data import shapes
+from resnest_zoo.registry import MMDETECTION, PUBLISHED, SHIPPED, info
 from tests.servers import FileServer
 
 ROOT = Path(__file__).parents[1]
@@ -34,18 +38,19 @@ def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_21_models_and_the_eight_are_listed_and_nothing_else() -> None:
+def test_published_and_packaged_models_are_listed_and_nothing_else() -> None:
     listed = torch.hub.list(REPOSITORY, trust_repo=True, verbose=False)
-    assert sorted(listed) == sorted((*PUBLISHED, *MMDETECTION))
+    assert sorted(listed) == sorted((*PUBLISHED, *MMDETECTION, *SHIPPED))
 
 
-@pytest.mark.parametrize("name", [*PUBLISHED, *MMDETECTION])
+@pytest.mark.parametrize("name", [*PUBLISHED, *MMDETECTION, *SHIPPED])
 def test_help_states_results_and_the_preprocessing_of_the_config(name: str) -> None:
     text = torch.hub.help(REPOSITORY, name, trust_repo=True)
     entry = info(name)
-    assert text.startswith(f"{entry.method} with {entry.backbone}, trained on COCO: {entry.task}.")
+    data = "drawn shapes" if name in SHIPPED else "COCO"
+    assert text.startswith(f"{entry.method} with {entry.backbone}, trained on {data}: {entry.task}.")
     assert f"box AP {entry.reported[0].cells[1]}" in text
-    assert f"({entry.source}):" in text
+    assert f"({entry.source or 'docs/shapes.md'}):" in text
     assert f'"{name}"' in text
     assert entry.config is not None
     config = load_config(entry.config)
@@ -53,6 +58,8 @@ def test_help_states_results_and_the_preprocessing_of_the_config(name: str) -> N
     assert f"mean ({', '.join(map(str, config.model.pixel_mean))})" in text
     std = "1" if set(config.model.pixel_std) == {1.0} else f"({', '.join(map(str, config.model.pixel_std))})"
     assert f"std {std}" in text
+    sides = config.input.min_size_test, config.input.max_size_test
+    assert "shorter side {}, longer side at most {}) and".format(*sides) in " ".join(text.split())
 
 
 def test_the_dependencies_are_those_of_the_package() -> None:
@@ -144,6 +151,24 @@ def test_without_weights_the_model_is_fresh_and_has_the_classes_asked_for(
     model = load("tiny_mask", pretrained=False, num_classes=2)
     assert not model.training
     assert len(model.categories.things) == 2
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_packaged_model_does_what_its_help_says_without_a_network(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_sockets: None
+) -> None:
+    picture = shapes.draw(2, 0).image
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    text = torch.hub.help(REPOSITORY, name, trust_repo=True)
+    lines = re.findall(r"^ *>>> (.*)$", text, re.MULTILINE)
+    code = "\n".join(lines).replace("path/to/clone", str(ROOT)).replace("photo.jpg", "photo.png")
+    names: dict[str, Any] = {"torch": torch, "torchvision": torchvision, "Image": Image}
+    exec(code, names)
+    (expected,) = resnest_zoo.get(name)([torch.from_numpy(picture).permute(2, 0, 1)])
+    assert len(expected) > 0
+    assert torch.equal(names["result"].boxes, expected.boxes)
+    assert names["result"].names == expected.names
 
 
 @pytest.mark.slow
