@@ -1,0 +1,92 @@
+/* What the library offers. Every function checks its arguments before it touches memory and returns a status.
+ *
+ * Tensors are float32 and channels-last: (n, h, w, c), c contiguous. A size named `..._size` is how many
+ * elements there are behind the pointer. Ranges [first, last) let several threads share one call's work.
+ */
+#ifndef RZK_KERNELS_H
+#define RZK_KERNELS_H
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define RZK_API __declspec(dllexport)
+#else
+#define RZK_API __attribute__((visibility("default")))
+#endif
+
+enum rzk_status {
+    RZK_OK = 0,
+    RZK_NULL = 1,      /* a pointer is null */
+    RZK_SHAPE = 2,     /* a size, stride or count is not possible */
+    RZK_RANGE = 3,     /* the range to compute lies outside the work */
+    RZK_TOO_SMALL = 4, /* a buffer holds fewer elements than the shapes need */
+    RZK_VALUE = 5,     /* a value is not finite, or an index points outside */
+    RZK_LEVEL = 6      /* the instruction set is not there */
+};
+
+/* Levels of instructions: 0 portable (on ARM 64 that is NEON), 1 AVX2 with FMA, 2 AVX-512. */
+RZK_API int rzk_best_level(void);
+RZK_API int rzk_level(void);
+RZK_API int rzk_set_level(int level);
+RZK_API int rzk_vector_width(void);
+
+/* A convolution's channels, weights and what comes after it. */
+struct rzk_conv {
+    int64_t c, out_c, groups;
+    const float *weights; /* in panels of 16 columns, see below */
+    int64_t weights_size;
+    const float *bias; /* (out_c), or null */
+    int64_t relu;
+};
+
+/* 3 x 3, stride 1, padding 1, by Winograd's F(e x e, 3 x 3), e = 4 (6 points) or 3 (5 points) along each axis.
+ * A grid of tiles: ny rows of tiles, the first output row y0, each ey rows high; likewise columns. Several grids
+ * may share out one picture. Tile t of n * ny * nx stands for image t / (ny * nx). */
+struct rzk_grid {
+    int64_t n, h, w;
+    int64_t y0, ny, ey;
+    int64_t x0, nx, ex;
+};
+
+/* weights: (groups, points, panels, c / groups, 16). y (n, h, w, out_c). `work`: as many tiles at once as it holds;
+ * rzk_conv3x3_work says how many floats that takes. */
+RZK_API int64_t rzk_conv3x3_work(const struct rzk_grid *grid, const struct rzk_conv *conv, int64_t tiles);
+RZK_API int rzk_conv3x3(const float *x, int64_t x_size, const struct rzk_grid *grid, const struct rzk_conv *conv,
+                        int64_t first, int64_t last, float *y, int64_t y_size, float *work, int64_t work_size);
+
+/* Deformable convolution. Strides in elements: image, channel, row, column. */
+struct rzk_deform {
+    int64_t n, h, w;
+    int64_t out_h, out_w;
+    int64_t kernel, stride, padding, dilation;
+    int64_t deform_groups;
+    int64_t offset_strides[4], mask_strides[4];
+};
+
+/* weights: (groups, panels, kernel * kernel * c / groups, 16), channels fastest. mask may be null. Output pixels
+ * [first, last) are numbered over all images. */
+RZK_API int64_t rzk_deform_conv_work(const struct rzk_deform *shape, const struct rzk_conv *conv, int64_t pixels);
+RZK_API int rzk_deform_conv(const float *x, int64_t x_size, const float *offset, int64_t offset_size,
+                            const float *mask, int64_t mask_size, const struct rzk_deform *shape,
+                            const struct rzk_conv *conv, int64_t first, int64_t last, float *y, int64_t y_size,
+                            float *work, int64_t work_size);
+
+/* y (rows, out_c) = x (rows, c) times weights (1, panels, c, 16): a 1 x 1 convolution; one group. */
+RZK_API int rzk_conv1x1(const float *x, int64_t x_size, int64_t rows, const struct rzk_conv *conv, int64_t first,
+                        int64_t last, float *y, int64_t y_size);
+
+/* ROIAlign, aligned; out (rois, size, size, c). `work` holds rzk_roi_align_work floats. */
+RZK_API int64_t rzk_roi_align_work(int64_t h, int64_t w, int64_t c, int64_t size);
+RZK_API int rzk_roi_align(const float *x, int64_t x_size, int64_t n, int64_t h, int64_t w, int64_t c,
+                          const float *rois, int64_t count, int64_t size, float scale, int64_t sampling_ratio,
+                          int64_t first, int64_t last, float *out, int64_t out_size, float *work,
+                          int64_t work_size);
+
+/* Sums over pixels [first, last) and the splits; x (pixels, splits * c), sums (c). */
+RZK_API int rzk_attention_sums(const float *x, int64_t x_size, int64_t pixels, int64_t splits, int64_t c,
+                               int64_t first, int64_t last, double *sums);
+/* y (pixels, c) = sum over splits of x (pixels, splits * c) times attention (splits, c). */
+RZK_API int rzk_attention_mix(const float *x, int64_t x_size, int64_t pixels, int64_t splits, int64_t c,
+                              const float *attention, int64_t first, int64_t last, float *y, int64_t y_size);
+
+#endif

@@ -1,0 +1,1 @@
+typedef int rzk_nothing_here_yet;

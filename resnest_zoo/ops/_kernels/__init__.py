@@ -1,0 +1,49 @@
+"""Operations by the compiled kernels of the package `resnest-zoo-kernels`, where it is installed.
+
+library      what of the package is used, and whether it can be
+threads      ranges of one operation's work in several threads
+panels       weights in the order in which the kernels read them
+convolution  3x3 by Winograd, 1x1 as a matrix product
+sampling     deformable convolution and ROIAlign
+attention    split attention
+"""
+
+from resnest_zoo.ops._kernels.attention import (
+    refuse_split_attention,
+    split_attention_gap,
+    split_attention_mix,
+)
+from resnest_zoo.ops._kernels.convolution import (
+    Packed,
+    conv3x3,
+    pack_conv3x3,
+    refuse_conv3x3,
+    slow_conv3x3,
+)
+from resnest_zoo.ops._kernels.library import available
+from resnest_zoo.ops._kernels.sampling import (
+    PackedDeform,
+    deform_conv2d,
+    pack_deform_conv2d,
+    refuse_deform_conv2d,
+    refuse_roi_align,
+    roi_align,
+)
+
+__all__ = [
+    "Packed",
+    "PackedDeform",
+    "available",
+    "conv3x3",
+    "deform_conv2d",
+    "pack_conv3x3",
+    "pack_deform_conv2d",
+    "refuse_conv3x3",
+    "refuse_deform_conv2d",
+    "refuse_roi_align",
+    "refuse_split_attention",
+    "roi_align",
+    "slow_conv3x3",
+    "split_attention_gap",
+    "split_attention_mix",
+]

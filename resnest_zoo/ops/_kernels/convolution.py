@@ -1,0 +1,159 @@
+"""3x3 convolution by Winograd: transforms, products, bias and ReLU of some tiles at a time in one kernel.
+
+Tiles of 4x4 outputs take 6x6 products; where many small maps are convolved, tiles of 3 as well as of 4 cover
+a side without remainder: 7 by 11 products, where two tiles of 4 would take 12.
+
+Legend: N images, C channels, H and W, G groups, P products of a tile, T tiles.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnest_zoo.ops._kernels.library import kernels, pixels_of, refuse_tensors
+from resnest_zoo.ops._kernels.panels import pack_panels
+from resnest_zoo.ops._kernels.threads import WORKSPACE, share
+
+_NUMBERS_AT_ONCE = 1_250_000  # of a block of tiles before and after the products: 5 MB
+_FEWEST_TILES, _MOST_TILES = 14, 256
+# From this many tiles on, other filters for tiles of 3 are worth reading, where they save a tenth.
+_TILES_WORTH_MORE_FILTERS = 512
+_LEAST_CHANNELS = 16
+
+_A, _B = 0.5**0.5, 2.0**0.5
+_POINTS = {4: (0.0, _A, -_A, _B, -_B), 3: (0.0, 0.75, -0.75, 1.5)}
+
+
+@dataclass
+class Packed:
+    """Filters at Winograd's points.
+
+    Attributes:
+        groups: G.
+        channels: C.
+        out_channels: C'.
+        filters: by the outputs of a tile down and across, (G, P, panels, C / G, 16); (4, 4) is always there,
+            the others come from it when they are first needed.
+    """
+
+    groups: int
+    channels: int
+    out_channels: int
+    filters: dict[tuple[int, int], Tensor] = field(repr=False)
+
+    def of_tiles(self, down: int, across: int) -> Tensor:
+        """The filters for tiles of these outputs."""
+        if (down, across) not in self.filters:
+            whole = self.filters[4, 4]  # (G, 36, panels, C / G, 16)
+            turn = [
+                _filter_matrix(side) @ torch.linalg.pinv(_filter_matrix(4)) for side in (down, across)
+            ]  # (p, 6)
+            points = torch.einsum(
+                "ia,jb,gabpck->gijpck", turn[0], turn[1], whole.double().unflatten(1, (6, 6))
+            )
+            self.filters[down, across] = points.flatten(1, 2).float().contiguous()
+        return self.filters[down, across]
+
+
+def refuse_conv3x3(weight: Tensor, groups: int) -> str | None:
+    """Why filters (C', C / G, 3, 3) cannot be taken."""
+    if tuple(weight.shape[2:]) != (3, 3):
+        return f"it is for 3x3 filters, not for {tuple(weight.shape[2:])}"
+    return refuse_tensors(weight.detach())
+
+
+def slow_conv3x3(weight: Tensor, groups: int) -> str | None:
+    """Why the direct convolution is faster."""
+    if min(weight.shape[0] // groups, weight.shape[1]) < _LEAST_CHANNELS:
+        return f"fewer than {_LEAST_CHANNELS} channels in a group are faster without transforms"
+    return None
+
+
+def pack_conv3x3(weight: Tensor, groups: int) -> Packed:
+    """Filters (C', C / G, 3, 3) for `conv3x3`; four times their memory, thirteen for many small maps."""
+    g = _filter_matrix(4)
+    by_group = weight.detach().double().unflatten(0, (groups, -1))  # (G, C' / G, C / G, 3, 3)
+    points = torch.einsum("ik,gockl,jl->gijco", g, by_group, g).flatten(1, 2).float()
+    return Packed(groups, weight.shape[1] * groups, len(weight), {(4, 4): pack_panels(points)})
+
+
+def conv3x3(x: Tensor, packed: Packed, bias: Tensor | None, relu: bool) -> Tensor:
+    """Convolve (N, C, H, W) with stride 1 and padding 1, add (C',), rectify: (N, C', H, W) channels last."""
+    pixels = pixels_of(x)
+    images, height, width, _ = pixels.shape
+    out = torch.empty((images, height, width, packed.out_channels))
+    bias = None if bias is None else bias.detach().contiguous()
+    if out.numel():
+        for rows in _sides(height, images * height * width):
+            for cols in _sides(width, images * height * width):
+                _convolve(pixels, packed, bias, relu, out, rows, cols)
+    return out.permute(0, 3, 1, 2)
+
+
+def _convolve(
+    pixels: Tensor,
+    packed: Packed,
+    bias: Tensor | None,
+    relu: bool,
+    out: Tensor,
+    rows: tuple[int, int, int],
+    cols: tuple[int, int, int],
+) -> None:
+    """All tiles of one kind: first output, count and outputs of each along both sides."""
+    package = kernels()
+    library = package.library()
+    filters = packed.of_tiles(rows[2], cols[2])
+    conv = package.Conv(
+        packed.channels,
+        packed.out_channels,
+        packed.groups,
+        filters.data_ptr(),
+        filters.numel(),
+        None if bias is None else bias.data_ptr(),
+        relu,
+    )
+    grid = package.Grid(*pixels.shape[:3], *rows, *cols)
+    grid_, conv_ = ctypes.byref(grid), ctypes.byref(conv)
+    tiles = len(pixels) * rows[1] * cols[1]
+    block = _block(filters.shape[1], packed, tiles)
+    needed: int = library.conv3x3_work(grid_, conv_, block)
+    x_, out_ = (pixels.data_ptr(), pixels.numel()), (out.data_ptr(), out.numel())
+
+    def compute(first: int, last: int) -> None:
+        work = WORKSPACE.take(needed)
+        library.conv3x3(*x_, grid_, conv_, first, last, *out_, work.data_ptr(), needed)
+
+    share(tiles, block, compute)
+
+
+def _block(points: int, packed: Packed, tiles: int) -> int:
+    """Tiles at a time: few enough for the cache, many for the products."""
+    fitting = _NUMBERS_AT_ONCE // (points * (packed.channels + packed.out_channels))
+    return min(max(fitting // _FEWEST_TILES, 1) * _FEWEST_TILES, _MOST_TILES, max(tiles, 1))
+
+
+def _sides(side: int, pixels: int) -> list[tuple[int, int, int]]:
+    """How tiles cover a side: the first output, how many tiles, outputs of each."""
+    threes = -side % 4
+    fours = (side - 3 * threes) // 4
+    products, of_fours_alone = 6 * fours + 5 * threes, 6 * -(-side // 4)
+    worth = pixels >= 16 * _TILES_WORTH_MORE_FILTERS and products < 0.95 * of_fours_alone
+    if fours < 0 or threes == 0 or not worth:
+        return [(0, -(-side // 4), 4)]
+    return [part for part in ((0, fours, 4), (4 * fours, threes, 3)) if part[1]]
+
+
+def _filter_matrix(outputs: int) -> Tensor:
+    """(outputs + 2, 3) float64: the values at the points of a filter of 3."""
+    rows: list[Any] = []
+    for point in _POINTS[outputs]:
+        scale = 1.0
+        for other in _POINTS[outputs]:
+            scale *= point - other if other != point else 1.0
+        rows.append([1 / scale, point / scale, point * point / scale])
+    return torch.tensor([*rows, [0.0, 0.0, 1.0]], dtype=torch.float64)
