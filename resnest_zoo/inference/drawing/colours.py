@@ -18,6 +18,7 @@ WHITE: Colour = (255, 255, 255)
 _UNTRACKED: Colour = (150, 150, 150)
 # Steps of the golden ratio around the colour circle keep neighbouring classes far apart.
 _HUE_STEP = 0.618034
+_EASY = 6.0  # contrast of letters and their patch; WCAG asks for 4.5
 _FAINT = 1.5  # a line of less contrast with what it runs over is hard to see
 
 
@@ -39,6 +40,17 @@ def contrast(one: Colour, other: Colour) -> float:
 def ink_on(patch: Colour) -> Colour:
     """Black or white, whichever is read better on `patch`: a contrast of 4.58 at least."""
     return max(BLACK, WHITE, key=lambda ink: contrast(ink, patch))
+
+
+def patch_of(colour: Colour) -> Colour:
+    """The colour, lighter or darker if need be, so that `ink_on` it is read with ease."""
+    ink = ink_on(colour)
+    away = WHITE if ink == BLACK else BLACK
+    for share in range(0, 100, 5):
+        red, green, blue = (round(c + (a - c) * share / 100) for c, a in zip(colour, away, strict=True))
+        if contrast(ink, (red, green, blue)) >= _EASY:
+            break
+    return red, green, blue
 
 
 def rim_of(line: Colour, beneath: Array) -> Colour | None:

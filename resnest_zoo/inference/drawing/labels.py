@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from resnest_zoo.inference.drawing.colours import Colour, ink_on
+from resnest_zoo.inference.drawing.colours import Colour, ink_on, patch_of
 from resnest_zoo.inference.drawing.letters import SMALLEST, Letters
 from resnest_zoo.inference.drawing.masks import Region
 from resnest_zoo.inference.drawing.placement import Box, Placed, Room, Wanted, place_all
-from resnest_zoo.inference.drawing.segments import deepest, places_inside
+from resnest_zoo.inference.drawing.segments import deepest, nearest, places_inside
 
 _CROWDED = 0.8  # of the size, where not all labels find room
 _NOTE: Colour = (40, 40, 40)
@@ -76,11 +76,21 @@ def _arrange(
     for label, forms in zip(labels, texts, strict=True):
         sizes = tuple(_size(text, letters) for text in forms)
         inside = places_inside(label.piece, sizes[0]) if label.piece is not None and sizes else ()
-        wanted.append(Wanted(label.anchor, sizes, inside))
+        wanted.append(Wanted(_anchor(label, sizes), sizes, inside))
     placed, dropped = place_all(room, wanted)
     return Arrangement(
         letters, tuple((place, texts[place.index][place.form]) for place in placed), dropped, note
     )
+
+
+def _anchor(label: Label, sizes: tuple[tuple[int, int], ...]) -> Box:
+    """Beside what a label should stand: of a large piece, which may wind, a part around its deepest pixel."""
+    if label.piece is None or not sizes:
+        return label.anchor
+    x, y = deepest(label.piece)
+    reach = sizes[0][1] * 2
+    x0, y0, x1, y1 = label.anchor
+    return max(x0, x - reach), max(y0, y - reach), min(x1, x + reach + 1), min(y1, y + reach + 1)
 
 
 def _forms(label: Label, width: int, letters: Letters) -> list[str]:
@@ -109,9 +119,10 @@ def draw_labels(picture: Image.Image, labels: Sequence[Label], letters: Letters)
     found = arrange(labels, picture.size, letters)
     draw = ImageDraw.Draw(picture)
     for place, _ in found.placed:  # lines under all patches
-        _draw_leader(draw, labels[place.index], place.box, found.letters)
+        if not place.is_inside:
+            _draw_leader(draw, labels[place.index], place.box, found.letters)
     for place, text in found.placed:
-        _draw_patch(draw, place.box, text, labels[place.index].colour, found.letters)
+        _draw_patch(draw, place.box, text, patch_of(labels[place.index].colour), found.letters)
     if found.note is not None:
         _draw_patch(draw, found.note, f"+{found.dropped}", _NOTE, found.letters)
     return found
@@ -130,7 +141,7 @@ def _draw_leader(draw: ImageDraw.ImageDraw, label: Label, box: Box, letters: Let
     x0, y0, x1, y1 = box
     left, top, right, bottom = label.anchor
     if label.piece is not None:
-        x, y = deepest(label.piece)
+        x, y = nearest(label.piece, ((x0 + x1) // 2, (y0 + y1) // 2))
     elif x0 <= right and x1 >= left and y0 <= bottom and y1 >= top:
         return
     else:

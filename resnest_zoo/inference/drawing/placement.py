@@ -43,11 +43,13 @@ class Placed:
         index: of the label among those that wanted room.
         form: which of its `sizes` was taken.
         box: of the label.
+        is_inside: it is one of the boxes that were better than any other.
     """
 
     index: int
     form: int
     box: Box
+    is_inside: bool = False
 
 
 class Room:
@@ -81,7 +83,7 @@ class Room:
         """Find room for a label and take it; None where there is none."""
         for box in wanted.inside:
             if self.is_free(np.array([box]))[0]:
-                return self._put(Placed(index, 0, box))
+                return self._put(Placed(index, 0, box, is_inside=True))
         for near in (True, False):
             for form, size in enumerate(wanted.sizes):
                 box_or_none = self._best(wanted.anchor, size, near)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from resnest_zoo.inference.drawing.masks import Region
+from resnest_zoo.inference.drawing.masks import Region, shrink
 from resnest_zoo.inference.drawing.placement import Box
 
 Array = np.ndarray[Any, Any]
@@ -113,6 +113,15 @@ def _nearest(
     for index in np.argsort(far, kind="stable")[:: max(1, len(far) // _PLACES)][:_PLACES].tolist():
         x, y = region.box[0] + int(xs[index]), region.box[1] + int(ys[index])
         yield x, y, x + size[0], y + size[1]
+
+
+def nearest(region: Region, to: tuple[int, int]) -> tuple[int, int]:
+    """The pixel (x, y) of a region that is nearest to another, not on its border if it has an inside."""
+    inner = shrink(region.mask, 2)
+    ys, xs = (inner if inner.any() else region.mask).nonzero()
+    ys, xs = ys + region.box[1], xs + region.box[0]
+    index = int(np.argmin((xs - to[0]) ** 2 + (ys - to[1]) ** 2))
+    return int(xs[index]), int(ys[index])
 
 
 def deepest(region: Region) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from resnest_zoo.inference.drawing.colours import class_colour, contrast, ink_on, rim_of
+from resnest_zoo.inference.drawing.colours import class_colour, contrast, ink_on, patch_of, rim_of
 
 
 def test_the_contrast_ratio_is_that_of_wcag() -> None:
@@ -17,14 +17,16 @@ def test_the_contrast_ratio_is_that_of_wcag() -> None:
 
 @pytest.mark.parametrize("index", [-1, *range(150), 10**6])
 def test_letters_are_readable_on_every_colour_of_a_class(index: int) -> None:
-    patch = class_colour(index)
-    assert contrast(ink_on(patch), patch) >= 4.5
+    patch = patch_of(class_colour(index))
+    assert contrast(ink_on(patch), patch) >= 6
+    assert np.abs(np.subtract(patch, class_colour(index))).max() <= 60  # still taken for the same
 
 
 def test_letters_are_readable_on_any_colour() -> None:
     rng = np.random.default_rng(0)
     for patch in rng.integers(0, 256, (3000, 3)).tolist():
         assert contrast(ink_on(tuple(patch)), tuple(patch)) >= 4.5
+        assert contrast(ink_on(easy := patch_of(tuple(patch))), easy) >= 6
 
 
 @pytest.mark.parametrize(

@@ -152,3 +152,28 @@ def test_a_label_of_a_piece_stands_inside_it() -> None:
     (place, _), *_ = arrange([label], (400, 300), letters_for((400, 300))).placed
     x0, y0, x1, y1 = place.box
     assert mask[y0 - 30 : y1 - 30, x0 - 20 : x1 - 20].all()
+
+
+def test_a_label_inside_its_piece_has_no_line() -> None:
+    picture = Image.new("RGB", (400, 300), BLACK)
+    mask = np.ones((200, 300), bool)
+    mask[60:70, 100:300] = False  # its deepest pixel is not where the label stands
+    piece = Region((50, 50, 350, 250), mask)
+    found = draw_labels(picture, [Label(("grass",), WHITE, piece.box, piece)], letters_for((400, 300)))
+    pixels = np.array(picture)
+    x0, y0, x1, y1 = found.placed[0][0].box
+    pixels[y0:y1, x0:x1] = 0
+    assert not pixels.any()
+
+
+def test_a_label_that_has_no_room_in_its_piece_stands_by_it_with_a_line() -> None:
+    picture = Image.new("RGB", (400, 300), BLACK)
+    piece = Region((0, 148, 400, 151), np.ones((3, 400), bool))  # a wire
+    car = Region((300, 50, 306, 56), np.ones((6, 6), bool))
+    labels = [Label((name,), (250, 200, 0), p.box, p) for name, p in (("wire", piece), ("car", car))]
+    found = draw_labels(picture, labels, letters_for((400, 300)))
+    (wire, _), (by_car, _) = found.placed
+    assert 120 < wire.box[1] < wire.box[3] < 180
+    assert not meet(by_car.box, car.box)
+    assert abs(by_car.box[0] - 300) < 80
+    assert tuple(np.asarray(picture)[53, 303]) == (250, 200, 0)  # the dot at the line's end

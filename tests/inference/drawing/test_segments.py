@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from resnest_zoo.inference.drawing.masks import Region, shrink
-from resnest_zoo.inference.drawing.segments import deepest, largest_pieces, places_inside
+from resnest_zoo.inference.drawing.segments import deepest, largest_pieces, nearest, places_inside
 
 Array = np.ndarray[Any, Any]
 
@@ -95,6 +95,17 @@ def test_the_deepest_pixel_lies_inside() -> None:
     x, y = deepest(region)
     assert 20 <= x < 40
     assert 20 <= y < 40
+
+
+def test_the_nearest_pixel_lies_inside_and_off_the_border_where_that_can_be() -> None:
+    mask = np.zeros((40, 60), bool)
+    mask[10:30, 20:50] = True
+    region = Region.of(mask)
+    assert region is not None
+    assert nearest(region, (0, 20)) == (22, 20)
+    assert nearest(region, (35, 15)) == (35, 15)
+    thin = Region((5, 5, 6, 9), np.ones((4, 1), bool))
+    assert nearest(thin, (0, 7)) == (5, 7)
 
 
 @pytest.mark.parametrize("by", [1, 2, 3, 7])
