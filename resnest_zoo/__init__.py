@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from resnest_zoo.categories import Categories
     from resnest_zoo.checkpoint import load_checkpoint
     from resnest_zoo.config import load_config
+    from resnest_zoo.data.video import Video
     from resnest_zoo.errors import ZooError
     from resnest_zoo.hub import Artifact
     from resnest_zoo.inference import TTA
+    from resnest_zoo.inference.film import VideoWriter
     from resnest_zoo.models import build_model
     from resnest_zoo.registry import Entry, Reported, info, list_models, load_zoo, register
 
@@ -33,6 +35,8 @@ __all__ = [
     "Entry",
     "Predictor",
     "Reported",
+    "Video",
+    "VideoWriter",
     "ZooError",
     "build_model",
     "fetch",
@@ -52,6 +56,8 @@ _LAZY = {
     "Predictor": "resnest_zoo.api",
     "Reported": "resnest_zoo.registry",
     "TTA": "resnest_zoo.inference",
+    "Video": "resnest_zoo.data.video",
+    "VideoWriter": "resnest_zoo.inference.film",
     "ZooError": "resnest_zoo.errors",
     "build_model": "resnest_zoo.models",
     "fetch": "resnest_zoo.api",

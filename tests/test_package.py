@@ -22,6 +22,8 @@ def test_the_door_is_exactly_this() -> None:
         "Entry",
         "Predictor",
         "Reported",
+        "Video",
+        "VideoWriter",
         "ZooError",
         "build_model",
         "fetch",

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from resnest_zoo.cli.common import report
 from resnest_zoo.data.file_names import check_file, expand
+from resnest_zoo.data.film_names import is_film, is_live
 from resnest_zoo.errors import ImageError
 
 STDIN = "-"
@@ -47,14 +48,21 @@ class Input:
     @property
     def label(self) -> str:
         """The name for people and records, without the password in an address."""
-        return re.sub(r"(?<=://)[^/\s]*@", "", self.name) if self.is_url else self.name
+        return re.sub(r"(?<=://)[^/\s]*@", "", self.name)
+
+    @property
+    def is_film(self) -> bool:
+        """Whether it is a film, a camera or a stream, by its name."""
+        return is_film(self.name)
 
     @property
     def file(self) -> Path:
         """A path that ends in the file's own name."""
         if self.name == STDIN:
             return Path("stdin")
-        if not self.is_url:
+        if self.name.lower().startswith("camera:"):
+            return Path(re.sub(r"\W", "_", self.name))
+        if "://" not in self.name:
             return Path(self.name)
         parts = urlsplit(self.label)
         last = unquote(parts.path).replace("\\", "/").rstrip("/").rpartition("/")[2]
@@ -94,7 +102,7 @@ def _names_of(word: str, recursive: bool) -> list[str]:
     """The single inputs that a word means, not looked at yet."""
     if not word:  # an unset variable of a shell; as a path it would be the current folder
         raise ImageError("a picture's name is empty")
-    if word == STDIN or Input(word).is_url:
+    if _is_no_path(word):
         return [word]
     path = expand(Path(word))
     if os.path.isdir(path):  # noqa: PTH112  # which never raises
@@ -141,11 +149,15 @@ def _listed(path: Path) -> list[str]:
     names = [line for line in lines if line and not line.startswith("#")]
     if not names:
         raise ImageError(f"{path}: the list names no picture")
-    return [name if Input(name).is_url else str(path.parent / os.path.expanduser(name)) for name in names]
+    return [name if _is_no_path(name) else str(path.parent / os.path.expanduser(name)) for name in names]
+
+
+def _is_no_path(name: str) -> bool:
+    return name == STDIN or Input(name).is_url or is_live(name)
 
 
 def _checked(name: str) -> Input:
     found = Input(name)
-    if found.name == STDIN or found.is_url:
+    if _is_no_path(name):
         return found
     return Input(str(check_file(Path(name))))

@@ -17,11 +17,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from resnest_zoo.data.file_names import check_file
+from resnest_zoo.data.video import Frame
 from resnest_zoo.errors import ConfigError, ImageError, cut, shown
 
 logger = logging.getLogger(__name__)
 
-Picture = str | Path | bytes | bytearray | BinaryIO | Image.Image | np.ndarray[Any, Any] | Tensor
+Picture = str | Path | bytes | bytearray | BinaryIO | Image.Image | np.ndarray[Any, Any] | Tensor | Frame
 ChannelOrder = Literal["RGB", "BGR"]
 
 # What people keep photographs in. Pillow reads 40 more formats, some through programs of their own, such as
@@ -49,7 +50,7 @@ def read_picture(source: Picture, *, channel_order: ChannelOrder = "RGB") -> Ten
         source: a path, an http(s) address (see `resnest_zoo.hub.web.read_url` for its limits), the bytes of a
             file, a file open for reading in binary, a PIL image, an array (H, W), (H, W, 1), (H, W, 3) or
             (H, W, 4) of uint8 or uint16, or an RGB uint8 tensor (3, H, W), which is returned as it is: on its
-            own device, unchecked, since the model checks it.
+            own device, unchecked, since the model checks it. Or a frame of a film (`resnest_zoo.data.video`).
         channel_order: of an array or a tensor; "BGR" for what OpenCV reads. Nothing in an array tells:
             in the wrong order detectors find less, and nothing fails.
 
@@ -64,6 +65,8 @@ def read_picture(source: Picture, *, channel_order: ChannelOrder = "RGB") -> Ten
     if channel_order not in ("RGB", "BGR"):
         raise ConfigError(f'channel_order: expected "RGB" or "BGR", got {shown(channel_order)}')
     turned = channel_order == "BGR"
+    if isinstance(source, Frame):
+        return source.image
     if isinstance(source, Tensor):
         return source.flip(-3) if turned and source.dim() == 3 else source
     if isinstance(source, np.ndarray):

@@ -6,7 +6,8 @@ Checkpoints come by `resnest_zoo.hub.fetch`, which knows what their bytes have t
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from io import BytesIO
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 from resnest_zoo.errors import DownloadError
@@ -24,7 +25,19 @@ _CHUNK = 1 << 16
 
 
 def read_url(url: str, *, limit: int = 1 << 28) -> bytes:
-    """What lies at an address.
+    """What lies at an address, as `copy_url` gets it.
+
+    Args:
+        url: http or https.
+        limit: bytes, 256 MiB by default.
+    """
+    content = BytesIO()
+    copy_url(url, content, limit=limit)
+    return content.getvalue()
+
+
+def copy_url(url: str, target: BinaryIO, *, limit: int, seconds: float = _LONGEST) -> None:
+    """Copy what lies at an address into a file.
 
     Redirects are followed, but never to another scheme than http and https, from https to http, or from a
     public host to a private address, such as one of this machine: whoever runs the host could else make the
@@ -33,7 +46,9 @@ def read_url(url: str, *, limit: int = 1 << 28) -> bytes:
 
     Args:
         url: http or https.
-        limit: bytes, 256 MiB by default.
+        target: open for writing; of a transfer that fails it holds a part.
+        limit: bytes.
+        seconds: for the whole.
 
     Raises:
         DownloadError: no request is to be made (RESNEST_ZOO_OFFLINE), nobody answers in time, the answer is
@@ -45,11 +60,11 @@ def read_url(url: str, *, limit: int = 1 << 28) -> bytes:
 
     if read_settings().offline:
         raise DownloadError("no request is made, since RESNEST_ZOO_OFFLINE is set")
-    deadline = time.monotonic() + _LONGEST
+    deadline = time.monotonic() + seconds
     try:
         with open_session() as session, _follow(session, url) as response:
             _check(response)
-            return _read(response, limit, deadline)
+            _copy(response, target, limit, deadline)
     except (requests.RequestException, HTTPError, ValueError) as error:
         cause = getattr(error.args[0] if error.args else error, "reason", None) or error
         raise DownloadError(f"{type(error).__name__}: {public_address(str(cause))}") from error
@@ -99,16 +114,16 @@ def _check(response: requests.Response) -> None:
         raise DownloadError("is a page of HTML; give the address of the file itself")
 
 
-def _read(response: requests.Response, limit: int, deadline: float) -> bytes:
+def _copy(response: requests.Response, target: BinaryIO, limit: int, deadline: float) -> None:
     too_long = f"is longer than {limit / (1 << 20):.0f} MiB, which is the limit"
     announced = response.headers.get("Content-Length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise DownloadError(too_long)
-    content = bytearray()
+    size = 0
     for chunk in response.iter_content(_CHUNK):
-        content += chunk
-        if len(content) > limit:
+        size += len(chunk)
+        if size > limit:
             raise DownloadError(too_long)
         if time.monotonic() > deadline:
-            raise DownloadError(f"did not arrive within {_LONGEST:.0f} s")
-    return bytes(content)
+            raise DownloadError("did not arrive in time")
+        target.write(chunk)
