@@ -1,7 +1,7 @@
 # What CI runs, by hand. PYTHON is any environment with `pip install -e ".[dev]"`.
 PYTHON ?= python
 
-.PHONY: check test test-all tables
+.PHONY: check test test-all tables docs
 
 check:  ## style, types, generated tables
 	$(PYTHON) -m ruff check .
@@ -17,3 +17,7 @@ test-all:  ## the slow ones too
 
 tables:  ## rewrite MODEL_ZOO.md, README's table and the chart
 	$(PYTHON) -m benchmarks.report
+
+docs:  ## the site, in build/site; needs `pip install -e ".[docs]"`
+	$(PYTHON) -m benchmarks.site
+	$(PYTHON) -m mkdocs build
