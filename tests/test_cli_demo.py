@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -24,7 +25,10 @@ def test_demo_prints_a_table_and_writes_a_picture(tmp_path: Path, capsys: pytest
     assert lines[9].startswith("panoptic quality ")
     assert str(file) in lines[-1]
     with Image.open(file) as sheet:
-        assert min(sheet.size) > 500
+        assert sheet.size == (3 * 276 + 2 * 6, 3 * 207 + 2 * 6)  # as wide as a page
+        pixels = np.asarray(sheet)
+    for gap in (pixels[:, 276:282], pixels[:, 558:564], pixels[207:213], pixels[420:426]):
+        assert (gap == 255).all()  # an even grid
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "many"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import io
 import json
 import os
@@ -18,7 +20,8 @@ from pycocotools import coco
 import resnest_zoo
 from resnest_zoo.categories import COCO, COCO_PANOPTIC
 from resnest_zoo.cli import main
-from resnest_zoo.inference import PicturePredictor
+from resnest_zoo.cli.drawing import add_drawing, drawing_of
+from resnest_zoo.inference import PicturePredictor, Prediction
 from resnest_zoo.registry import SHIPPED, info
 from tests.servers import FileServer
 from tests.test_cli import Capture, one_error
@@ -201,6 +204,36 @@ def test_output_holds_drawings_and_the_document(photos: Path, tmp_path: Path, ca
     assert np.abs(drawn - np.asarray(expected)).mean() < 6  # but for JPEG
     with Image.open(photos / "coffee.jpg") as original:
         assert np.abs(drawn - np.asarray(original)).mean() > 20
+
+
+@pytest.mark.usefixtures("mirror")
+def test_drawing_follows_the_options(photos: Path, tmp_path: Path) -> None:
+    options = ["--no-boxes", "--no-scores", "--color-by", "instance"]
+    assert predict(photos / "coffee.jpg", "-o", tmp_path / "found", *options) == 0
+    found = resnest_zoo.Predictor("tiny_mask", device="cpu")(photos / "coffee.jpg")
+    with Image.open(tmp_path / "found" / "coffee.jpg") as drawing:
+        drawn = np.asarray(drawing).astype(int)
+    expected = found.plot(boxes=False, scores=False, colour_by="instance")
+    assert np.abs(drawn - np.asarray(expected)).mean() < 6  # but for JPEG
+    assert np.abs(drawn - np.asarray(found.plot())).mean() > 6
+
+
+def test_options_of_drawing_are_arguments_of_plot() -> None:
+    parser = argparse.ArgumentParser()
+    add_drawing(parser)
+    assert drawing_of(parser.parse_args([])) == {}
+    chosen = drawing_of(parser.parse_args(["--no-masks", "--no-labels", "--colour-by", "instance"]))
+    assert chosen == {"masks": False, "labels": False, "colour_by": "instance"}
+    assert set(chosen) <= set(inspect.signature(Prediction.plot).parameters)
+
+
+def test_a_font_that_is_none_is_told_before_a_model_is_fetched(
+    mirror: FileServer, photos: Path, capsys: Capture
+) -> None:
+    assert predict(photos, "-o", photos / "found", "--font", photos / "coffee.jpg") == 1
+    assert one_error(capsys).startswith("error: font: expected a TrueType or OpenType file, got ")
+    assert mirror.paths == []
+    assert not (photos / "found").exists()
 
 
 @pytest.mark.usefixtures("mirror")

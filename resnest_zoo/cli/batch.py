@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,13 @@ class Batch:
     """Predicts, draws and records; `failed` counts what went wrong and was told."""
 
     def __init__(
-        self, predictor: PicturePredictor, record: Record, *, quiet: bool = False, all_frames: bool = False
+        self,
+        predictor: PicturePredictor,
+        record: Record,
+        *,
+        quiet: bool = False,
+        all_frames: bool = False,
+        drawing: Mapping[str, Any] | None = None,
     ) -> None:
         """Take what all pictures share.
 
@@ -37,11 +43,13 @@ class Batch:
             record: begun, where results are kept.
             quiet: print no line for each picture.
             all_frames: take all pictures of an animation or a file of several pages.
+            drawing: arguments of `Prediction.plot`.
         """
         self.predictor = predictor
         self.record = record
         self.quiet = quiet
         self.all_frames = all_frames
+        self.drawing = drawing or {}
         self.failed = 0
         self._bar: Any = None
 
@@ -93,7 +101,7 @@ class Batch:
             with self._bar.external_write_mode(sys.stdout):
                 print(f"{picture.input}: {summary(prediction)}", flush=True)
         try:
-            if problem := _keep(picture, prediction, self.record):
+            if problem := _keep(picture, prediction, self.record, self.drawing):
                 self._tell(f"{picture.input}: {problem}")
         except OSError as error:
             if error.errno not in _BAD_NAME:
@@ -134,7 +142,7 @@ def _frames(content: Path | str | bytes) -> Iterator[tuple[int, Tensor, bool]]:
         raise problem
 
 
-def _keep(picture: Named, prediction: Prediction, record: Record) -> str:
+def _keep(picture: Named, prediction: Prediction, record: Record, drawn: Mapping[str, Any]) -> str:
     """Write what was found, its line in the record last; returns what went wrong with the drawing.
 
     Raises:
@@ -151,7 +159,7 @@ def _keep(picture: Named, prediction: Prediction, record: Record) -> str:
             problem = f"not drawn: a JPEG has at most {_JPEG_SIDE} pixels a side"
         else:
             # Without subsampling, which would blur lines and letters.
-            drawing = encode_picture(prediction.plot(), "JPEG", quality=92, subsampling=0)
+            drawing = encode_picture(prediction.plot(**drawn), "JPEG", quality=92, subsampling=0)
             write_staged(record.output / picture.drawing, drawing)
     record.add(picture, prediction)
     return problem

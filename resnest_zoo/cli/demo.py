@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 MODEL = "panoptic_resnest14_dcn_shapes"
 _SPLIT = "demo"
-_SHOWN = 6  # pictures in the contact sheet
-_ENLARGED = 3  # so that labels can be read
+_SHOWN = 3  # pictures in the contact sheet, all of one size
+_SHOWN_SIZE = 138, 184  # (height, width)
+_ENLARGED = 1.5  # so that a row of three is as wide as a page, and letters stay as they are drawn
+_GAP = 6
 _SHOWN_SCORE = 0.5
 
 
@@ -64,7 +66,8 @@ def _demo(args: argparse.Namespace) -> int:
     print(f"{args.count} pictures drawn by seed {args.seed}; {MODEL} looks for shapes on {device}")
     found = [_detect(model, scene) for scene in _with_bar(scenes)]
     print("\n".join(_table(scenes, found, args.seed)))
-    shown = [_show(model, scene) for scene in scenes[:_SHOWN]]
+    even = (shapes.draw(args.seed, index, size=_SHOWN_SIZE) for index in range(min(args.count, _SHOWN)))
+    shown = [_show(model, scene) for scene in even]
     write_staged(args.output, encode_picture(_sheet(shown), "PNG"))
     print(f"drawn, detected, segmented: {args.output}")
     return 0
@@ -131,29 +134,24 @@ def _panoptic_quality(scenes: list[Scene], found: list[Instances]) -> float:
 
 
 def _show(model: GeneralizedRCNN, scene: Scene) -> list[Image.Image]:
-    """The picture, its detections and its segments, side by side and enlarged."""
+    """The picture, its detections and its segments, enlarged."""
     from PIL import Image
 
-    from resnest_zoo.inference.visualize import draw_instances, draw_panoptic
+    from resnest_zoo.inference.visualize import Style, draw_instances, draw_panoptic
 
-    height, width = (_ENLARGED * side for side in scene.image.shape[:2])
+    height, width = (round(_ENLARGED * side) for side in scene.image.shape[:2])
     picture = Image.fromarray(scene.image).resize((width, height), Image.Resampling.BICUBIC)
     found = _detect(model, scene, (height, width)).above(_SHOWN_SCORE)
-    return [picture, draw_instances(picture, found), draw_panoptic(picture, found)]
+    return [picture, draw_instances(picture, found), draw_panoptic(picture, found, Style(scores=False))]
 
 
 def _sheet(rows: list[list[Image.Image]]) -> Image.Image:
-    """Rows of pictures under each other, two rows of a picture's views beside each other."""
+    """A grid of views, all of one size: a picture's beside each other, pictures under each other."""
     from PIL import Image
 
-    gap, columns = 12, 2
-    cell_width = max(sum(view.width + gap for view in row) for row in rows)
-    cell_height = max(row[0].height for row in rows) + gap
-    sheet_rows = -(-len(rows) // columns)
-    sheet = Image.new("RGB", (columns * cell_width + gap, sheet_rows * cell_height + gap), "white")
-    for index, row in enumerate(rows):
-        x, y = gap + index % columns * cell_width, gap + index // columns * cell_height
-        for view in row:
-            sheet.paste(view, (x, y))
-            x += view.width + gap
+    width, height = (side + _GAP for side in rows[0][0].size)
+    sheet = Image.new("RGB", (len(rows[0]) * width - _GAP, len(rows) * height - _GAP), "white")
+    for line, views in enumerate(rows):
+        for column, view in enumerate(views):
+            sheet.paste(view, (column * width, line * height))
     return sheet

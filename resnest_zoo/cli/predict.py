@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from resnest_zoo.cli.arguments import add_model, add_overrides, fraction, names
 from resnest_zoo.cli.batch import Batch
 from resnest_zoo.cli.common import show_warnings, sole_run
+from resnest_zoo.cli.drawing import add_drawing, drawing_of
 from resnest_zoo.cli.inputs import find_inputs
 from resnest_zoo.cli.predictions import Named, Record, describe_run, name_pictures
 from resnest_zoo.errors import ConfigError, UnknownModelError, shown
@@ -68,6 +69,7 @@ def add_commands(commands: Any) -> None:
         help="leave out weaker ones, 0-1; default 0.5",
     )
     predict.add_argument("--tta", action="store_true", help="several scales and mirror images; slow")
+    add_drawing(predict)
     add_overrides(predict)
     predict.set_defaults(run=_predict)
 
@@ -76,6 +78,7 @@ def _predict(args: argparse.Namespace) -> int:
     name = _model_name(args.model)
     if args.resume and args.output is None:
         raise ConfigError("--resume goes on with the results in a folder: name it by --output")
+    drawing = drawing_of(args)
     # What is not there is told before a model is fetched.
     inputs, failed = find_inputs(args.inputs, recursive=args.recursive)
     if not inputs:
@@ -104,11 +107,13 @@ def _predict(args: argparse.Namespace) -> int:
         if args.tta and predictor.model.categories.stuff:
             print("note: with --tta there is no panoptic map", file=sys.stderr)
         options = {"tta": args.tta, "frames": args.frames, "overrides": args.overrides}
+        if drawing:
+            options["drawing"] = drawing
         record.begin(describe_run(name, predictor, options))
         work = [picture for picture in pictures if picture.input.key not in record.done]
         if len(work) < len(pictures):
             print(f"{len(pictures) - len(work)} of {len(pictures)} pictures are done", file=sys.stderr)
-        batch = Batch(predictor, record, quiet=args.json, all_frames=args.frames == "all")
+        batch = Batch(predictor, record, quiet=args.json, all_frames=args.frames == "all", drawing=drawing)
         try:
             batch.run(work)
         finally:
