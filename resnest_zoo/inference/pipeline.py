@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from resnest_zoo.data.pictures import Picture, read_picture
-from resnest_zoo.errors import ZooError
+from resnest_zoo.data.pictures import ChannelOrder, Picture, read_picture
+from resnest_zoo.errors import ConfigError, ZooError, shown
 from resnest_zoo.inference.prediction import Prediction
 from resnest_zoo.inference.tta import TTA
 from resnest_zoo.inference.wanted import Wanted
@@ -91,7 +91,14 @@ class _Prepared:
 class Pipeline:
     """One pass of pictures through a model."""
 
-    def __init__(self, model: GeneralizedRCNN, tta: TTA | None, wanted: Wanted, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: GeneralizedRCNN,
+        tta: TTA | None,
+        wanted: Wanted,
+        batch_size: int = 1,
+        channel_order: ChannelOrder = "RGB",
+    ) -> None:
         """Wrap a model in evaluation mode.
 
         Args:
@@ -100,18 +107,22 @@ class Pipeline:
             wanted: what of the detections is kept.
             batch_size: pictures padded to one size that go through the model together, at most; one with
                 test-time augmentation, whose views are batches already.
+            channel_order: of arrays and tensors.
         """
         self.model = model
         self.tta = tta
         self.wanted = wanted
         self.batch_size = batch_size if tta is None else 1
+        if channel_order not in ("RGB", "BGR"):  # at once, not with the first picture
+            raise ConfigError(f'channel_order: expected "RGB" or "BGR", got {shown(channel_order)}')
+        self.channel_order = channel_order
         # What was compiled is a call of the whole; its parts would run as they were written.
         self.whole = hasattr(model, "_orig_mod") or getattr(model, "_compiled_call_impl", None) is not None
         self.model.accept([])
 
     def predict(self, source: Picture) -> Prediction:
         """What is found in one picture. Raises what is wrong with it."""
-        prepared = self._prepare(0, source, read_picture(source))
+        prepared = self._prepare(0, self._read(source), path_of(source))
         return self._finish(prepared, self._run([prepared])[0])
 
     def predict_all(self, sources: Iterable[Picture]) -> Generator[Prediction | Failure]:
@@ -126,9 +137,11 @@ class Pipeline:
             run.finisher = stack.enter_context(_Pool(1))
             yield from run.results()
 
-    def _prepare(self, index: int, source: object, image: Tensor) -> _Prepared:
+    def _read(self, source: Picture) -> Tensor:
+        return read_picture(source, channel_order=self.channel_order)
+
+    def _prepare(self, index: int, image: Tensor, path: str | None = None) -> _Prepared:
         check_image(image, index)
-        path = path_of(source)
         if self.tta is not None or self.whole:
             return _Prepared(index, path, image, image, (image.shape[1], image.shape[2]))
         preprocessing = self.model.preprocessing
@@ -201,16 +214,17 @@ class _Run:
     def _begin(self, index: int, source: Picture) -> Future[_Prepared | Failure]:
         """Have a picture read; what the caller might change or close meanwhile is read at once."""
         if isinstance(source, str | Path | bytes):
-            return self.readers.submit(self._read, index, source)
+            return self.readers.submit(self._prepare, index, source)
         try:
-            image = read_picture(source)
+            image = self.pipeline._read(source)
         except _OF_ONE_PICTURE as error:
             return _done(Failure(index, error))
-        return self.readers.submit(self._read, index, image.clone() if image is source else image)
+        return self.readers.submit(self._prepare, index, source, image.clone() if image is source else image)
 
-    def _read(self, index: int, source: Picture) -> _Prepared | Failure:
+    def _prepare(self, index: int, source: Picture, image: Tensor | None = None) -> _Prepared | Failure:
         try:
-            return self.pipeline._prepare(index, source, read_picture(source))
+            image = self.pipeline._read(source) if image is None else image
+            return self.pipeline._prepare(index, image, path_of(source))
         except _OF_ONE_PICTURE as error:
             return Failure(index, error, path_of(source))
 

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, overload
 
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from resnest_zoo.data.pictures import Picture, read_picture
+from resnest_zoo.data.pictures import ChannelOrder, Picture, read_picture
 from resnest_zoo.errors import ConfigError, shown
 from resnest_zoo.inference.pipeline import Failure, Pipeline, path_of
 from resnest_zoo.inference.prediction import Prediction
@@ -78,6 +79,7 @@ class PicturePredictor:
         score_threshold: float | None = None,
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
+        channel_order: ChannelOrder = "RGB",
     ) -> Prediction: ...
     @overload
     def __call__(
@@ -87,6 +89,7 @@ class PicturePredictor:
         score_threshold: float | None = None,
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
+        channel_order: ChannelOrder = "RGB",
     ) -> list[Prediction]: ...
 
     def __call__(
@@ -96,6 +99,7 @@ class PicturePredictor:
         score_threshold: float | None = None,
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
+        channel_order: ChannelOrder = "RGB",
     ) -> Prediction | list[Prediction]:
         """Detect in one picture, or in each of a list or tuple.
 
@@ -107,15 +111,20 @@ class PicturePredictor:
             score_threshold: for this call, as for the predictor; None for the predictor's own.
             classes: likewise.
             max_detections: likewise.
+            channel_order: of arrays and tensors; "BGR" for those of OpenCV. Nothing in an array tells: in the
+                wrong order less is found, and nothing fails.
 
         Raises:
             ImageError: a picture cannot be used.
             ConfigError: as for the predictor.
         """
-        pipeline = self._pipeline(_AT_ONCE, score_threshold, classes, max_detections)
+        wanted = self._wanted(score_threshold, classes, max_detections)
         if not isinstance(pictures, Sequence) or isinstance(pictures, str | bytes | bytearray):
-            return pipeline.predict(pictures)
-        images = self.model.accept(_read_all(pictures))  # all, so that a message counts in the whole list
+            return Pipeline(self.model, self._tta, wanted, channel_order=channel_order).predict(pictures)
+        pipeline = Pipeline(self.model, self._tta, wanted, _AT_ONCE)
+        images = self.model.accept(
+            _read_all(pictures, channel_order)
+        )  # all, so that a message counts in the whole list
         order = sorted(range(len(images)), key=lambda index: (self._padded_size(images[index]), index))
         results: dict[int, Prediction] = {}
         for index, result in zip(order, pipeline.predict_all(images[k] for k in order), strict=True):
@@ -132,6 +141,7 @@ class PicturePredictor:
         score_threshold: float | None = None,
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
+        channel_order: ChannelOrder = "RGB",
         batch_size: int | None = None,
         errors: Literal["raise"] = "raise",
     ) -> Iterator[Prediction]: ...
@@ -143,6 +153,7 @@ class PicturePredictor:
         score_threshold: float | None = None,
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
+        channel_order: ChannelOrder = "RGB",
         batch_size: int | None = None,
         errors: Literal["yield"],
     ) -> Iterator[Prediction | Failure]: ...
@@ -154,6 +165,7 @@ class PicturePredictor:
         score_threshold: float | None = None,
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
+        channel_order: ChannelOrder = "RGB",
         batch_size: int | None = None,
         errors: Literal["raise", "yield"] = "raise",
     ) -> Iterator[Prediction] | Iterator[Prediction | Failure]:
@@ -167,6 +179,7 @@ class PicturePredictor:
             score_threshold: for this stream, as for the predictor; None for the predictor's own.
             classes: likewise.
             max_detections: likewise.
+            channel_order: of arrays and tensors; "BGR" for those of OpenCV.
             batch_size: pictures that are padded to one size and go through the model together, at most. By
                 default 4, on the CPU, which gains nothing by it, 1.
             errors: "raise" raises what is wrong with a picture in its place, and the stream ends; "yield"
@@ -188,27 +201,24 @@ class PicturePredictor:
             batch_size = 1 if self.model.device.type == "cpu" else _AT_ONCE
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size: expected a whole number above 0, got {shown(batch_size)}")
-        results = self._pipeline(batch_size, score_threshold, classes, max_detections).predict_all(pictures)
+        wanted = self._wanted(score_threshold, classes, max_detections)
+        pipeline = Pipeline(self.model, self._tta, wanted, batch_size, channel_order)
+        results = pipeline.predict_all(pictures)
         return results if errors == "yield" else _raise_failures(results)
 
     def _padded_size(self, image: Tensor) -> SizeHW:
         preprocessing = self.model.preprocessing
         return preprocessing.padded_size(preprocessing.input_size((image.shape[1], image.shape[2])))
 
-    def _pipeline(
-        self,
-        batch_size: int,
-        score_threshold: float | None,
-        classes: Sequence[str] | None,
-        max_detections: int | None,
-    ) -> Pipeline:
-        wanted = self.wanted.but(self.model.categories, score_threshold, classes, max_detections)
-        return Pipeline(self.model, self._tta, wanted, batch_size)
+    def _wanted(
+        self, score_threshold: float | None, classes: Sequence[str] | None, max_detections: int | None
+    ) -> Wanted:
+        return self.wanted.but(self.model.categories, score_threshold, classes, max_detections)
 
 
-def _read_all(pictures: Sequence[Picture]) -> list[Tensor]:
+def _read_all(pictures: Sequence[Picture], channel_order: ChannelOrder) -> list[Tensor]:
     with ThreadPoolExecutor() as readers:
-        return list(readers.map(read_picture, pictures))
+        return list(readers.map(partial(read_picture, channel_order=channel_order), pictures))
 
 
 def _raise_failures(results: Generator[Prediction | Failure]) -> Iterator[Prediction]:

@@ -133,8 +133,8 @@ def test_reading_and_finishing_go_on_beside_the_model(
     read_picture, finish = pipeline.read_picture, predict.model.finish
     calls = 0
 
-    def watched_read(source: Any) -> torch.Tensor:
-        image = read_picture(source)
+    def watched_read(source: Any, **options: Any) -> torch.Tensor:
+        image = read_picture(source, **options)
         read.release()
         return image
 
@@ -307,6 +307,7 @@ def test_an_error_of_the_source_comes_after_the_results_before_it(
         ([], {"errors": "ignore"}, 'errors: expected "raise" or "yield", got \'ignore\''),
         ([], {"batch_size": 0}, "batch_size: expected a whole number above 0, got 0"),
         ([], {"batch_size": True}, "batch_size: expected a whole number above 0, got True"),
+        ([], {"channel_order": "BRG"}, 'channel_order: expected "RGB" or "BGR", got'),
         ([], {"score_threshold": 2}, "score_threshold: expected a number from 0 to 1, got 2"),
     ],
 )
@@ -328,6 +329,20 @@ def test_a_stack_of_pictures_is_a_stream(predict: PicturePredictor, pictures: li
     stack = np.stack([as_array(pictures[0]), as_array(pictures[2])])
     for one, image in zip(predict.stream(stack), (pictures[0], pictures[2]), strict=True):
         assert torch.equal(one.image, image)
+
+
+def test_arrays_of_opencv_are_taken_in_their_order(
+    predict: PicturePredictor, pictures: Any, tmp_path: Path
+) -> None:
+    Image.fromarray(as_array(pictures[0])).save(tmp_path / "a.png")  # files are not turned
+    turned = [as_array(pictures[0])[:, :, ::-1], pictures[0].flip(0), tmp_path / "a.png"]
+    one = predict(turned[0], channel_order="BGR")
+    several = predict(turned, channel_order="BGR")
+    for found in (one, *several, *predict.stream(turned, channel_order="BGR")):
+        assert_same(found, predict(pictures[0]))
+    assert not torch.equal(predict(turned[0]).image, pictures[0])
+    with pytest.raises(ConfigError, match='channel_order: expected "RGB" or "BGR"'):
+        predict(pictures[0], channel_order="BRG")  # type: ignore[call-overload]
 
 
 # --- what a call wants ---------------------------------------------------------------------------------
