@@ -157,6 +157,33 @@ def test_classes_that_nobody_trained_find_nothing(photos: Path, tiny: Path, caps
 
 
 @pytest.mark.usefixtures("mirror")
+def test_classes_and_a_maximum_filter_what_is_found(photos: Path, capsys: Capture) -> None:
+    coffee = photos / "coffee.jpg"
+    assert predict(coffee, "--json", "-t", "0") == 0
+    whole = json.loads(capsys.readouterr().out)
+    names = {row["id"]: row["name"] for row in whole["categories"]}
+    most = max({row["category_id"] for row in whole["predictions"]}, key=lambda k: names[k])
+    assert predict(coffee, "--json", "-t", "0", "--classes", f" {names[most]} ,person") == 0
+    some = json.loads(capsys.readouterr().out)
+    assert some["predictions"] == [
+        row for row in whole["predictions"] if names[row["category_id"]] in (names[most], "person")
+    ]
+    assert some["classes"] == [names[most], "person"]
+    assert predict(coffee, "--json", "-t", "0", "--max-detections", "2") == 0
+    assert json.loads(capsys.readouterr().out)["predictions"] == whole["predictions"][:2]
+
+
+@pytest.mark.usefixtures("mirror")
+def test_names_of_a_checkpoints_own_classes_have_an_option_of_their_own(
+    photos: Path, capsys: Capture
+) -> None:
+    assert predict(photos / "coffee.jpg", "--classes", "helmet,vest") == 1
+    error = one_error(capsys)
+    assert error.startswith("error: --classes: the model has no 'helmet'; ")
+    assert error.endswith("; to say what the classes of a checkpoint are called, write --class-names\n")
+
+
+@pytest.mark.usefixtures("mirror")
 def test_a_checkpoint_that_does_not_tell_its_model_says_how_to_give_it(
     photos: Path, tmp_path: Path, tiny: Path, capsys: Capture
 ) -> None:

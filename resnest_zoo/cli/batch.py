@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnest_zoo.cli.common import memory_problem, report
+from resnest_zoo.cli.filming import predict_film
 from resnest_zoo.cli.inputs import STDIN, Input
 from resnest_zoo.cli.predictions import Named, Record
 from resnest_zoo.errors import ImageError
 from resnest_zoo.hub.staging import write_staged
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
     from resnest_zoo.inference import PicturePredictor, Prediction
@@ -34,6 +36,7 @@ class Batch:
         *,
         quiet: bool = False,
         all_frames: bool = False,
+        every: int = 1,
         drawing: Mapping[str, Any] | None = None,
     ) -> None:
         """Take what all pictures share.
@@ -43,12 +46,14 @@ class Batch:
             record: begun, where results are kept.
             quiet: print no line for each picture.
             all_frames: take all pictures of an animation or a file of several pages.
+            every: of films and of these, take each Nth picture alone.
             drawing: arguments of `Prediction.plot`.
         """
         self.predictor = predictor
         self.record = record
         self.quiet = quiet
         self.all_frames = all_frames
+        self.every = every
         self.drawing = drawing or {}
         self.failed = 0
         self._bar: Any = None
@@ -64,6 +69,9 @@ class Batch:
         # Without a terminal the bar stays away, and the lines below tell how far it is.
         self._bar = tqdm(work, desc="predict", unit="image", disable=None if len(work) > 1 else True)
         for item in self._bar:
+            if item.input.is_film:
+                predict_film(self, item)
+                continue
             pictures = self._pictures_of(item)
             while True:
                 try:
@@ -71,7 +79,7 @@ class Batch:
                 except StopIteration:
                     break
                 except ImageError as error:
-                    self._tell(str(error))
+                    self.tell(str(error))
                     break
                 self._do(picture, content)
 
@@ -83,32 +91,76 @@ class Batch:
             return
         for index, image, is_single in _frames(content):
             picture = item if is_single else item.frame(index)
-            if picture.input.key not in self.record.done:
+            if index % self.every == 0 and picture.input.key not in self.record.done:
                 yield picture, image
 
     def _do(self, picture: Named, content: Any) -> None:
-        try:
-            prediction = self.predictor(content)
-        except ImageError as error:
-            self._tell(str(error))
+        prediction = self.predict(picture, content)
+        if prediction is None:
             return
-        except (MemoryError, RuntimeError) as error:
-            if not (problem := memory_problem(error)):
-                raise
-            self._tell(f"{picture.input}: {problem}")
-            return
-        if not self.quiet:
-            with self._bar.external_write_mode(sys.stdout):
-                print(f"{picture.input}: {summary(prediction)}", flush=True)
+        self.say(str(picture.input), prediction)
         try:
-            if problem := _keep(picture, prediction, self.record, self.drawing):
-                self._tell(f"{picture.input}: {problem}")
+            self._keep(picture, prediction)
         except OSError as error:
             if error.errno not in _BAD_NAME:
                 raise
-            self._tell(f"{picture.input}: not kept: {error}")
+            self.tell(f"{picture.input}: not kept: {error}")
 
-    def _tell(self, problem: str) -> None:
+    def predict(self, picture: Named, content: Any) -> Prediction | None:
+        """What is found; None where the picture cannot be read or the memory ran out, which is told."""
+        try:
+            prediction: Prediction = self.predictor(content)
+            return prediction
+        except ImageError as error:
+            self.tell(str(error))
+        except (MemoryError, RuntimeError) as error:
+            if not (problem := memory_problem(error)):
+                raise
+            self.tell(f"{picture.input}: {problem}")
+        return None
+
+    def _keep(self, picture: Named, prediction: Prediction) -> None:
+        """Write what was found, its line in the record last; what cannot be drawn is told.
+
+        Raises:
+            OSError: a file cannot be written; the message names it.
+        """
+        output = self.record.output
+        if output is not None:
+            from resnest_zoo.inference.visualize import encode_picture
+
+            self.keep_map(picture, prediction)
+            if max(prediction.instances.image_size) > _JPEG_SIDE:
+                self.tell(f"{picture.input}: not drawn: a JPEG has at most {_JPEG_SIDE} pixels a side")
+            else:
+                # Without subsampling, which would blur lines and letters.
+                drawing = encode_picture(self.draw(prediction), "JPEG", quality=92, subsampling=0)
+                write_staged(output / picture.drawing, drawing)
+        self.record.add(picture, prediction)
+
+    def draw(self, prediction: Prediction) -> Image.Image:
+        """The picture with what was found, as the user wants it drawn."""
+        return prediction.plot(**self.drawing)
+
+    def keep_map(self, picture: Named, prediction: Prediction) -> None:
+        """Write the map of segments, if there is one and somewhere to write it.
+
+        Raises:
+            OSError: it cannot be written; the message names the file.
+        """
+        if self.record.output is not None and prediction.instances.panoptic is not None:
+            from resnest_zoo.inference.visualize import encode_picture
+
+            _, ids = prediction.to_coco_panoptic(picture.image_id)
+            write_staged(self.record.output / picture.panoptic, encode_picture(ids, "PNG"))
+
+    def say(self, name: str, prediction: Prediction) -> None:
+        """Print what was found, beside the bar."""
+        if not self.quiet:
+            with self._bar.external_write_mode(sys.stdout):
+                print(f"{name}: {summary(prediction)}", flush=True)
+
+    def tell(self, problem: str) -> None:
         """Report a failure beside the bar."""
         with self._bar.external_write_mode(sys.stderr):
             self.failed += report(problem)
@@ -140,29 +192,6 @@ def _frames(content: Path | str | bytes) -> Iterator[tuple[int, Tensor, bool]]:
         image = following
     if problem is not None:
         raise problem
-
-
-def _keep(picture: Named, prediction: Prediction, record: Record, drawn: Mapping[str, Any]) -> str:
-    """Write what was found, its line in the record last; returns what went wrong with the drawing.
-
-    Raises:
-        OSError: a file cannot be written; the message names it.
-    """
-    problem = ""
-    if record.output is not None:
-        from resnest_zoo.inference.visualize import encode_picture
-
-        if prediction.instances.panoptic is not None:
-            _, ids = prediction.to_coco_panoptic(picture.image_id)
-            write_staged(record.output / picture.panoptic, encode_picture(ids, "PNG"))
-        if max(prediction.instances.image_size) > _JPEG_SIDE:
-            problem = f"not drawn: a JPEG has at most {_JPEG_SIDE} pixels a side"
-        else:
-            # Without subsampling, which would blur lines and letters.
-            drawing = encode_picture(prediction.plot(**drawn), "JPEG", quality=92, subsampling=0)
-            write_staged(record.output / picture.drawing, drawing)
-    record.add(picture, prediction)
-    return problem
 
 
 def summary(prediction: Prediction) -> str:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnest_zoo.cli.arguments import add_model, add_overrides, fraction, names
+from resnest_zoo.cli.arguments import add_model, add_overrides, fraction, names, positive
 from resnest_zoo.cli.batch import Batch
 from resnest_zoo.cli.common import show_warnings, sole_run
 from resnest_zoo.cli.drawing import add_drawing, drawing_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _INPUTS = (
     "picture, folder of pictures, pattern such as 'shots/*.png', list of pictures (.txt, one a line), "
-    "http(s) address, or - for standard input"
+    "http(s) address, or - for standard input; also a film, camera:0, or the address of a stream (rtsp)"
 )
 
 
@@ -42,10 +42,19 @@ def add_commands(commands: Any) -> None:
         default="first",
         help="of an animation, or a file of several pages; default: first",
     )
+    predict.add_argument(
+        "--every", type=positive, default=1, metavar="N", help="each Nth frame of films and animations alone"
+    )
     add_model(
         predict,
         "which detector; see `resnest-zoo list`. Or a checkpoint that `resnest-zoo train` wrote",
         "another checkpoint than the published one",
+    )
+    predict.add_argument(
+        "--classes", type=names, metavar="A,B,…", help="keep detections of these classes alone"
+    )
+    predict.add_argument(
+        "--max-detections", type=positive, metavar="N", help="keep no more of a picture, the best"
     )
     predict.add_argument(
         "--class-names",
@@ -92,28 +101,26 @@ def _predict(args: argparse.Namespace) -> int:
         pictures = name_pictures(inputs, record.known)
         if args.output is not None:
             _check_targets(pictures, args.output, is_new=record.is_new)
-        from resnest_zoo.api import Predictor
-
-        predictor = Predictor(
-            args.model,
-            score_threshold=args.score_threshold,
-            tta=args.tta,
-            device=args.device,
-            weights=args.weights,
-            categories=args.class_names,
-            overrides=args.overrides,
-        )
+        predictor = _build(args)
         _require_trained(predictor)
         if args.tta and predictor.model.categories.stuff:
             print("note: with --tta there is no panoptic map", file=sys.stderr)
-        options = {"tta": args.tta, "frames": args.frames, "overrides": args.overrides}
+        kept = ("classes", "max_detections", "tta", "frames", "every", "overrides")
+        options = {key: getattr(args, key) for key in kept}
         if drawing:
             options["drawing"] = drawing
         record.begin(describe_run(name, predictor, options))
         work = [picture for picture in pictures if picture.input.key not in record.done]
         if len(work) < len(pictures):
             print(f"{len(pictures) - len(work)} of {len(pictures)} pictures are done", file=sys.stderr)
-        batch = Batch(predictor, record, quiet=args.json, all_frames=args.frames == "all", drawing=drawing)
+        batch = Batch(
+            predictor,
+            record,
+            quiet=args.json,
+            all_frames=args.frames == "all",
+            every=args.every,
+            drawing=drawing,
+        )
         try:
             batch.run(work)
         finally:
@@ -122,6 +129,29 @@ def _predict(args: argparse.Namespace) -> int:
                     print(piece, end="")
                 print()
     return min(failed + batch.failed, 1)
+
+
+def _build(args: argparse.Namespace) -> PicturePredictor:
+    from resnest_zoo.api import Predictor
+
+    try:
+        return Predictor(
+            args.model,
+            score_threshold=args.score_threshold,
+            classes=args.classes,
+            max_detections=args.max_detections,
+            tta=args.tta,
+            device=args.device,
+            weights=args.weights,
+            categories=args.class_names,
+            overrides=args.overrides,
+        )
+    except ConfigError as error:
+        if args.classes is None or not str(error).startswith("classes: "):
+            raise
+        raise ConfigError(
+            f"--{error}; to say what the classes of a checkpoint are called, write --class-names"
+        ) from error
 
 
 def _require_trained(predictor: PicturePredictor) -> None:
@@ -169,7 +199,7 @@ def _check_targets(pictures: list[Named], output: Path, *, is_new: bool) -> None
     sources = {os.path.realpath(picture.input.name) for picture in pictures}
     there = {path.name for path in output.iterdir()} if is_new else set()
     for picture in pictures:
-        for name in (picture.drawing, picture.panoptic):
+        for name in picture.films or (picture.drawing, picture.panoptic):
             if os.path.join(folder, name) in sources:  # noqa: PTH118  # of many paths, for speed
                 raise ConfigError(
                     f"--output {output}: what is drawn of {picture.input} would overwrite {output / name}"

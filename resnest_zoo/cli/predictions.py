@@ -71,6 +71,11 @@ class Named:
         return f"{self.stem}.jpg"
 
     @property
+    def films(self) -> tuple[str, ...]:
+        """File names that the annotated film may have, by the kind of its sound."""
+        return (f"{self.stem}.mp4", f"{self.stem}.mkv") if self.input.is_film else ()
+
+    @property
     def panoptic(self) -> str:
         """File name of the map of segments."""
         return f"{self.stem}_panoptic.png"
@@ -193,6 +198,7 @@ class Record:
         self._path = None if output is None else output / _RECORD
         self.done: dict[str, Named] = {}
         self.known: dict[str, Named] = {}
+        self._has_films = False
         self._head: dict[str, Any] | None = None
         self._file: io.FileIO | None = None
         if output is None or self._path is None:
@@ -223,6 +229,11 @@ class Record:
                 row = json.loads(line)
                 if number == 1:
                     self._head = dict(row)
+                elif "video" in row:
+                    film = row["video"]
+                    item = Input(film["file_name"])
+                    self.done[item.key] = Named(item, row["image_id"], row["stem"], film["id"])
+                    self._has_films = True
                 else:
                     image = row["image"]
                     item = Input(image["file_name"], image.get("frame"))
@@ -262,8 +273,13 @@ class Record:
             )
         self._head = head
 
-    def add(self, picture: Named, prediction: Prediction) -> None:
+    def add(self, picture: Named, prediction: Prediction, *, time: float | None = None) -> None:
         """Append what was found in a picture. When this returns, the disk has it.
+
+        Args:
+            picture: what it is called.
+            prediction: what was found.
+            time: of a frame of a film, in seconds.
 
         Raises:
             OSError: it cannot be written; the message names the file.
@@ -275,11 +291,28 @@ class Record:
         if item.frame is not None:
             image["frame"] = item.frame
             row["first_id"] = picture.first_id
+        if time is not None:
+            image["time"] = round(time, 6)
         row["predictions"] = prediction.to_coco(picture.image_id)
         if prediction.instances.panoptic is not None:
             annotation, _ = prediction.to_coco_panoptic(picture.image_id)
             row["panoptic"] = {**annotation, "file_name": picture.panoptic}
         self._append(row)
+
+    def add_film(self, film: Named, frames: int, drawing: str | None) -> None:
+        """Append that a film is done.
+
+        Args:
+            film: what it is called.
+            frames: that were predicted.
+            drawing: the name of the annotated film, if one was written.
+
+        Raises:
+            OSError: it cannot be written; the message names the file.
+        """
+        row = {"id": film.first_id, "file_name": film.input.label, "frames": frames, "drawing": drawing}
+        self._append({"video": row, "stem": film.stem, "image_id": film.image_id})
+        self._has_films = True
 
     def _append(self, row: dict[str, Any]) -> None:
         assert self._file is not None
@@ -297,6 +330,8 @@ class Record:
         assert self._head is not None
         yield json.dumps(self._head)[:-1]
         kinds = {"images": "image", "predictions": "predictions", "panoptic": "panoptic"}
+        if self._has_films:
+            kinds["videos"] = "video"
         if "stuff_categories" not in self._head:
             del kinds["panoptic"]
         for name, key in kinds.items():

@@ -116,6 +116,11 @@ class Video:
         ]
 
     @property
+    def sound_streams(self) -> list[Any]:
+        """The streams of its sound, as PyAV has them."""
+        return list(self._container.streams.audio)
+
+    @property
     def rate(self) -> Fraction:
         """Frames in a second on average, as far as the file says."""
         rate = self._stream.average_rate or self._stream.guessed_rate

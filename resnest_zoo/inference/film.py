@@ -45,6 +45,11 @@ def fits(sound: Any, form: str) -> bool:
     return True
 
 
+def ending_for(source: Video) -> str:
+    """The ending of a film that has room for the source's sound: .mp4, which plays everywhere, else .mkv."""
+    return ".mp4" if all(fits(sound, "mp4") for sound in source.sound_streams) else ".mkv"
+
+
 class VideoWriter:
     """Writes a film, frame after frame; use it as a context. It appears when it is whole, or not at all.
 
