@@ -142,7 +142,10 @@ def _masks(instances: Instances) -> Iterator[Array]:
 
 
 def _line_width(size_wh: tuple[int, int]) -> int:
-    return max(1, round(min(math.sqrt(size_wh[0] * size_wh[1]) / 250, min(size_wh) / 60)))
+    least = (
+        2 if min(size_wh) >= 200 else 1
+    )  # two in all but thumbnails, so that a rim does not outdo the line
+    return max(least, round(min(math.sqrt(size_wh[0] * size_wh[1]) / 250, min(size_wh) / 60)))
 
 
 def _in_picture(box: list[float], size_wh: tuple[int, int]) -> Box:

@@ -137,7 +137,7 @@ def _draw_patch(draw: ImageDraw.ImageDraw, box: Box, text: str, colour: Colour, 
 
 
 def _draw_leader(draw: ImageDraw.ImageDraw, label: Label, box: Box, letters: Letters) -> None:
-    """A line from a label to its object, with a dot at the end; none where the label touches it."""
+    """A line from a label to its object, with a dot at the end; none where the label stands next to it."""
     x0, y0, x1, y1 = box
     left, top, right, bottom = label.anchor
     if label.piece is not None:
@@ -146,9 +146,9 @@ def _draw_leader(draw: ImageDraw.ImageDraw, label: Label, box: Box, letters: Let
         return
     else:
         x, y = min(max((x0 + x1) // 2, left), right - 1), min(max((y0 + y1) // 2, top), bottom - 1)
-    if x0 <= x < x1 and y0 <= y < y1:
-        return
     start = min(max(x, x0), x1 - 1), min(max(y, y0), y1 - 1)
+    if max(abs(x - start[0]), abs(y - start[1])) <= max(3, letters.size // 3):  # near enough
+        return
     width = max(1, letters.size // 10)
     for extra, colour in ((2, ink_on(label.colour)), (0, label.colour)):  # so that it is seen on any ground
         draw.line((*start, x, y), fill=colour, width=width + extra)

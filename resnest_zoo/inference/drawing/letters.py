@@ -153,7 +153,15 @@ def _has(path: str, letter: str) -> bool:
 
 @lru_cache(maxsize=64)
 def _sized(path: str, size: int) -> Font:
-    return ImageFont.load_default(size) if path == _OWN else ImageFont.truetype(path, size)
+    if path == _OWN:
+        return ImageFont.load_default(size)
+    font = ImageFont.truetype(path, size)
+    try:
+        if b"Regular" in font.get_variation_names():  # or a font of all weights is drawn in its thinnest
+            font.set_variation_by_name("Regular")
+    except OSError:  # a font of one weight
+        pass
+    return font
 
 
 @lru_cache(maxsize=64)

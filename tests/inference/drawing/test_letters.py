@@ -52,6 +52,16 @@ def test_what_no_font_has_is_warned_of_once(fonts: list[str], caplog: pytest.Log
     assert len(caplog.records) == 2  # another letter
 
 
+def test_a_font_of_all_weights_is_drawn_in_the_regular_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = []
+    monkeypatch.setattr(ImageFont.FreeTypeFont, "get_variation_names", lambda _: [b"Thin", b"Regular"])
+    monkeypatch.setattr(ImageFont.FreeTypeFont, "set_variation_by_name", lambda _, name: chosen.append(name))
+    module._sized.cache_clear()
+    Letters(17, str(DEJAVU)).font("dog")
+    module._sized.cache_clear()
+    assert chosen == ["Regular"]
+
+
 def test_the_font_with_most_letters_is_taken(fonts: list[str]) -> None:
     fonts.append(str(DEJAVU))
     assert Letters(14).font("é犬").getname() == ("DejaVu Sans", "Book")

@@ -14,6 +14,9 @@ from resnest_zoo.errors import ConfigError, ZooError
 from resnest_zoo.inference.visualize import Style, draw
 from resnest_zoo.structures import Instances
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:OpenCV:UserWarning"
+)  # supervision's own, where that is missing
 GREY = (90, 90, 90)
 
 
