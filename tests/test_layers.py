@@ -33,7 +33,7 @@ TABLE: dict[str, set[str] | str] = {
     "models": {"config", "structures", "ops"},
     "data": {"config", "hub", "annotations", "structures", "ops", "distributed"},
     "evaluation": {"annotations", "structures", "distributed", "ops"},
-    "inference": {"models", "data", "evaluation", "structures", "ops", "config", "hub"},
+    "inference": {"models", "data", "evaluation", "annotations", "structures", "ops", "config", "hub"},
     "training": {
         "annotations",
         "models",

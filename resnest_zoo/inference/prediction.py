@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from resnest_zoo.errors import ConfigError, ZooError, shown
 from resnest_zoo.evaluation.panoptic import encode_ids
 from resnest_zoo.evaluation.results import detection_rows, segment_rows
 from resnest_zoo.hub.staging import write_staged
+from resnest_zoo.inference import exports
 from resnest_zoo.inference.visualize import Style, draw, encode_picture
 from resnest_zoo.structures import InstanceArrays, Instances, PanopticResult, Selection, SizeHW
 
@@ -191,6 +193,50 @@ class Prediction:
     def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
         """The instances in COCO's result format; see `resnest_zoo.evaluation.results.detection_rows`."""
         return detection_rows(self.instances, image_id)
+
+    def to_coco_dataset(self, file_name: str | None = None) -> dict[str, Any]:
+        """The instances as a data set of this one picture; see `exports.to_coco_dataset`, which takes many.
+
+        Args:
+            file_name: of the picture; by default the name of the file it was read from.
+
+        Raises:
+            ConfigError: it was read from no file, and no name is given.
+        """
+        return exports.to_coco_dataset([(self._file_name(file_name), self.instances)])
+
+    def to_labelme(self, file_name: str | None = None) -> dict[str, Any]:
+        """What labelme keeps beside the picture; see `exports.to_labelme`.
+
+        Raises:
+            ConfigError: it was read from no file, and no `file_name` is given.
+        """
+        return exports.to_labelme(self.instances, self._file_name(file_name))
+
+    def to_pandas(self) -> Any:
+        """A frame with a row for each instance; see `exports.to_pandas`."""
+        return exports.to_pandas(self.instances)
+
+    def to_torchvision(self) -> dict[str, Tensor]:
+        """The dict of torchvision's detectors, labels being category ids; see `exports.to_torchvision`."""
+        return exports.to_torchvision(self.instances)
+
+    def to_supervision(self) -> Any:
+        """`supervision.Detections`; see `exports.to_supervision`."""
+        return exports.to_supervision(self.instances)
+
+    def to_fiftyone(self) -> Any:
+        """`fiftyone.Detections`; see `exports.to_fiftyone`."""
+        return exports.to_fiftyone(self.instances)
+
+    def to_geojson(self) -> dict[str, Any]:
+        """A GeoJSON feature collection of outlines in pixels; see `exports.to_geojson`."""
+        return exports.to_geojson(self.instances)
+
+    def _file_name(self, given: str | None) -> str:
+        if given is None and self.path is None:
+            raise ConfigError("the picture was read from no file: pass file_name=, its name")
+        return given or re.split(r"[/\\]", self.path or "")[-1]
 
     def to_coco_panoptic(self, image_id: int = 0) -> tuple[dict[str, Any], Image.Image]:
         """The panoptic result in COCO's format.
