@@ -19,6 +19,7 @@ from tests.films import CONSTANT, VARIABLE, sound_of, times_of, write_film
 from tests.predict_stub import StubPredictor
 from tests.servers import FileServer
 from tests.test_cli import Capture
+from tests.test_cli_predict import validate_document
 
 pytest.importorskip("av")
 
@@ -67,6 +68,12 @@ def test_every_frame_is_recorded_and_drawn_with_the_sound(capsys: Capture) -> No
     assert drawn.shape[1:] == (64, 48)
     assert (plain - drawn[:, :63]).abs().mean() > 5  # something is drawn in
     assert len(list(Path("found").glob("a_*_panoptic.png"))) == len(VARIABLE)
+
+
+def test_the_document_of_a_film_is_as_its_schema_says() -> None:
+    write_film(Path("a.mp4"), CONSTANT[:2])
+    assert predict("a.mp4") == 0
+    validate_document(document())
 
 
 def test_without_output_a_line_for_each_frame_is_printed(capsys: Capture) -> None:

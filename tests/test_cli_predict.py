@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -261,6 +262,31 @@ def test_a_font_that_is_none_is_told_before_a_model_is_fetched(
     assert one_error(capsys).startswith("error: font: expected a TrueType or OpenType file, got ")
     assert mirror.paths == []
     assert not (photos / "found").exists()
+
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "predictions.schema.json").read_text())
+
+
+def validate_document(document: Any) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.Draft202012Validator(SCHEMA).validate(document)
+
+
+@pytest.mark.usefixtures("mirror")
+@pytest.mark.parametrize("model", ["tiny_mask", "tiny_detection", "tiny_panoptic"])
+@pytest.mark.parametrize("options", [[], ["--classes", "person", "--max-detections", "3", "--no-labels"]])
+def test_the_document_is_as_its_schema_says(
+    model: str, options: list[str], photos: Path, tmp_path: Path
+) -> None:
+    assert predict(photos, "--output", tmp_path / "found", *options, "-t", "0", model=model) == 0
+    document = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    validate_document(document)
+    for key in ("images", "predictions", *(["panoptic"] if model == "tiny_panoptic" else [])):
+        for name in document[key][0] if document[key] or not options else ():
+            broken = json.loads(json.dumps(document))
+            broken[key][0][name] = {"of": "another kind"}
+            with pytest.raises(jsonschema.ValidationError):
+                validate_document(broken)
 
 
 @pytest.mark.usefixtures("mirror")
