@@ -1,9 +1,8 @@
-"""The code blocks of README.md do what they say; CI runs the shell ones. Commands of docs/ are understood."""
+"""The code blocks of README.md do what they say; CI runs the shell ones. `test_pages` has the other pages."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,6 @@ from PIL import Image
 
 from benchmarks.fill import write_checkpoint
 from resnest_zoo import registry
-from resnest_zoo.api import find_config
-from resnest_zoo.cli import _parser, train_net
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,44 +27,6 @@ def test_links_lead_to_files(page: str) -> None:
     file = ROOT / page
     for link in re.findall(r"\]\(([^)#]+)\)", file.read_text(encoding="utf-8")):
         assert "://" in link or (file.parent / link).exists(), link
-
-
-def commands_of_training() -> list[str]:
-    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    lines = "".join(re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)).replace("\\\n", " ")
-    return [line for line in lines.splitlines() if line and not line.startswith("#")]
-
-
-@pytest.mark.parametrize("command", commands_of_training())
-def test_commands_of_the_page_on_training_are_understood(command: str) -> None:
-    """Their options and keys exist; what the options do is tested where they are defined."""
-    words = re.sub(r"^torchrun --nproc-per-node \d+ (-m )?|^python ", "", command)
-    program, *rest = shlex.split(words)
-    if program == "train_net.py":
-        args = train_net._parser().parse_args(rest)
-        name, keys = args.config_file, args.overrides
-    else:
-        assert program in ("resnest-zoo", "resnest_zoo")
-        args = _parser().parse_args(rest)
-        name, keys = args.model, args.overrides
-    find_config("mask_rcnn_resnest50" if name == "my.yaml" else name).override(keys)
-
-
-def commands_of_sources() -> list[str]:
-    page = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
-    return "".join(re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)).splitlines()
-
-
-@pytest.mark.parametrize("command", commands_of_sources())
-def test_commands_of_the_page_on_sources_are_understood(command: str) -> None:
-    program, *rest = shlex.split(command.removeprefix("python "))
-    if program == "train_net.py":
-        args = train_net._parser().parse_args(rest)
-        assert registry.info(args.overrides[1]).task == "backbone"
-        return
-    args = _parser().parse_args(rest)
-    for name in (getattr(args, "weights", None), getattr(args, "name", None)):
-        assert name is None or registry.info(name)
 
 
 @pytest.mark.usefixtures("own_registry")
