@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -108,7 +108,9 @@ def get(
     with torch.device("cpu" if changes_things or changes_stuff or changes_rows else "meta"):
         model = build_model(cfg, named)
     if not (changes_things or changes_stuff or changes_rows):
-        model = model.to_empty(device="cpu")
+        # As `to_empty` does, which goes by a rule of torch's compiler and loads that.
+        empty = model._apply(lambda t: torch.empty(t.shape, dtype=t.dtype))  # type: ignore[no-untyped-call]
+        model = cast("GeneralizedRCNN", empty)
     fresh = [
         layer
         for layer in model.class_layers

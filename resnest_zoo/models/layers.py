@@ -5,22 +5,41 @@ A norm is a child named `norm` of its convolution, as in the checkpoints' keys (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import DeformConv2d as _DeformConv2d
-from torchvision.ops import FrozenBatchNorm2d as _FrozenBatchNorm2d
 
 from resnest_zoo.ops.sampling import deform_conv2d
 
 
-class FrozenBatchNorm2d(_FrozenBatchNorm2d):  # type: ignore[misc]  # torchvision has no types
-    """A batch norm whose statistics and factors are constants.
+class FrozenBatchNorm2d(nn.Module):
+    """A batch norm whose statistics and factors are constants: buffers, so that nothing trains them.
 
-    torchvision's, with fewer passes over the data.
+    Source: torchvision, `ops.FrozenBatchNorm2d`; with fewer passes over the data.
     """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        for name, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
+            self.register_buffer(name, torch.full((num_features,), value))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.pop(f"{prefix}num_batches_tracked", None)  # a norm that was not frozen has counted
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        """What a print of the module shows."""
+        return f"{len(self.weight)}, eps={self.eps}"
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
@@ -85,7 +104,7 @@ class Conv2d(nn.Conv2d):
         return x if self.norm is None else self.norm(x)
 
 
-class DeformConv2d(_DeformConv2d):  # type: ignore[misc]  # torchvision has no types
+class DeformConv2d(nn.Module):
     """A 3x3 deformable convolution (DCNv1; with a mask DCNv2) with an optional `norm` and no bias.
 
     Attributes:
@@ -103,16 +122,17 @@ class DeformConv2d(_DeformConv2d):  # type: ignore[misc]  # torchvision has no t
         groups: int = 1,
         norm: str = "",
     ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            3,
-            stride=stride,
-            padding=1,
-            groups=groups,
-            bias=False,
-        )
+        super().__init__()
+        self.stride, self.padding, self.groups = (stride, stride), (1, 1), groups
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, 3, 3))
+        self.register_parameter("bias", None)
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         self.norm = build_norm(norm, out_channels)
+
+    def extra_repr(self) -> str:
+        """What a print of the module shows."""
+        out_channels, per_group = self.weight.shape[:2]
+        return f"{per_group * self.groups}, {out_channels}, stride={self.stride[0]}, groups={self.groups}"
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
         """Sample at shifted places and convolve.
@@ -170,6 +190,8 @@ def _freeze_norms(module: nn.Module) -> nn.Module:
 
 def init_msra_(module: nn.Module) -> None:
     """He initialisation by fan-out for ReLU; zero bias. Caffe2's `MSRAFill`."""
+    if _is_meta(module):
+        return
     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # type: ignore[arg-type]
     _zero_bias_(module)
 
@@ -182,8 +204,15 @@ def init_xavier_(module: nn.Module) -> None:
 
 def init_normal_(module: nn.Module, std: float) -> None:
     """Normal with standard deviation `std`; zero bias."""
+    if _is_meta(module):
+        return
     nn.init.normal_(module.weight, std=std)  # type: ignore[arg-type]
     _zero_bias_(module)
+
+
+def _is_meta(module: nn.Module) -> bool:
+    """Whether there is nothing to fill: normal values on this device would load torch's compiler."""
+    return bool(module.weight.is_meta)
 
 
 def _zero_bias_(module: nn.Module) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import clip_boxes_to_image
 
 from resnest_zoo.categories import Categories
-from resnest_zoo.ops.boxes import nonempty
+from resnest_zoo.ops.boxes import clip_boxes, nonempty
 from resnest_zoo.ops.masks import paste_masks
 from resnest_zoo.ops.rle import encode_pasted_masks
 from resnest_zoo.structures import Detections, Instances, SizeHW
@@ -31,7 +30,7 @@ def rescale_detections(
     """
     scale_y, scale_x = size[0] / detections.image_size[0], size[1] / detections.image_size[1]
     boxes = detections.boxes * detections.boxes.new_tensor((scale_x, scale_y, scale_x, scale_y))
-    boxes = clip_boxes_to_image(boxes, size)
+    boxes = clip_boxes(boxes, size)
     keep = nonempty(boxes) & (detections.scores >= score_threshold)
     boxes = boxes[keep]
     probs = None if detections.mask_probs is None else detections.mask_probs[keep]

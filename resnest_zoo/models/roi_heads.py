@@ -17,7 +17,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import box_area
 
 from resnest_zoo.models.layers import (
     Conv2d,
@@ -30,7 +29,7 @@ from resnest_zoo.models.layers import (
 from resnest_zoo.models.mask_head import MaskHead
 from resnest_zoo.models.mask_targets import crop_masks
 from resnest_zoo.models.matching import ProposalSampling, Samples
-from resnest_zoo.ops.boxes import Weights4, box_regression_loss, clip_boxes, decode_boxes
+from resnest_zoo.ops.boxes import Weights4, box_area, box_regression_loss, clip_boxes, decode_boxes
 from resnest_zoo.ops.nms import counted_rows, grouped_nms
 from resnest_zoo.ops.sampling import roi_align
 from resnest_zoo.structures import Detections, Proposals, SizeHW, Targets

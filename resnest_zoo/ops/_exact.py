@@ -11,7 +11,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision import ops
+
+from resnest_zoo.ops import operators
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def deform_conv2d(
     padding: int,
 ) -> Tensor:
     """Sample at shifted places, which are finite, convolve, rectify."""
-    out: Tensor = ops.deform_conv2d(x, offset, weight, bias, stride, padding, mask=mask)
+    out: Tensor = operators.deform_conv2d(x, offset, weight, bias, stride, padding, mask=mask)
     return out.relu_() if relu else out
 
 
@@ -97,7 +98,7 @@ def refuse_roi_align(features: Tensor, *_: Any) -> str | None:
 
 def roi_align(features: Tensor, rois: Tensor, size: int, scale: float, sampling_ratio: int) -> Tensor:
     """Pool regions with half-pixel-correct corners."""
-    pooled: Tensor = ops.roi_align(features, rois, size, scale, sampling_ratio, aligned=True)
+    pooled: Tensor = operators.roi_align(features, rois, size, scale, sampling_ratio)
     return pooled
 
 

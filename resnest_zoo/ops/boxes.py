@@ -10,7 +10,6 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import box_area
 
 from resnest_zoo.errors import ShapeError
 
@@ -116,6 +115,12 @@ def _overlap(low: Tensor, high: Tensor, other_low: Tensor, other_high: Tensor) -
     """Length shared by each interval of one list with each of another, (A,) and (B,) to (A, B)."""
     shared = torch.minimum(high[:, None], other_high)
     return shared.sub_(torch.maximum(low[:, None], other_low)).clamp_(min=0)
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Areas of (R, 4) float boxes, (R,), in at least float32. Source: torchvision, `ops.box_area`."""
+    left, top, right, bottom = boxes.to(torch.promote_types(boxes.dtype, torch.float32)).unbind(1)
+    return (right - left) * (bottom - top)
 
 
 def clip_boxes(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision import ops
 
-from resnest_zoo.ops.sampling import in_graph
+from resnest_zoo.ops import operators
+from resnest_zoo.ops.operators import in_graph
 
 # Up to so many boxes are moved apart and compared all with all; of more, each level is compared for itself.
 # torchvision's bound on the CPU: rounding differs between the two, and training keeps its bits.
@@ -35,7 +35,9 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """
     # With two empty boxes at the end, and so at the end of what stays, the kernel's graph always gets two.
     padded = F.pad(boxes, (0, 0, 0, 2))
-    keep: Tensor = ops.nms(padded, F.pad(scores.to(boxes.dtype), (0, 2), value=-torch.inf), iou_threshold)
+    keep: Tensor = operators.nms(
+        padded, F.pad(scores.to(boxes.dtype), (0, 2), value=-torch.inf), iou_threshold
+    )
     return keep[:-2]
 
 

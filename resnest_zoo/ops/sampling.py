@@ -13,10 +13,10 @@ import math
 
 import torch
 from torch import Tensor
-from torchvision import ops
 
 from resnest_zoo.errors import NonFiniteError
-from resnest_zoo.ops import choice
+from resnest_zoo.ops import choice, operators
+from resnest_zoo.ops.operators import in_graph
 
 
 def deform_conv2d(
@@ -83,11 +83,11 @@ def _deform_exactly(
     if not in_graph():
         if not _is_finite(offset_, mask_):
             raise NonFiniteError(_advice(name, x.dtype))
-        sampled: Tensor = ops.deform_conv2d(x_, offset_, weight_, None, stride, padding, mask=mask_)
+        sampled: Tensor = operators.deform_conv2d(x_, offset_, weight_, None, stride, padding, mask=mask_)
         return sampled.to(x.dtype)
     finite = offset_.isfinite().all() if mask_ is None else offset_.isfinite().all() & mask_.isfinite().all()
     mask_ = None if mask_ is None else mask_.nan_to_num(0.0, 0.0, 0.0)
-    sampled = ops.deform_conv2d(
+    sampled = operators.deform_conv2d(
         x_, offset_.nan_to_num(0.0, 0.0, 0.0), weight_, None, stride, padding, mask=mask_
     )
     return sampled.masked_fill(~finite, math.nan).to(x.dtype)
@@ -126,21 +126,13 @@ def roi_align(
         fast: Tensor = choice.choose("roi_align", *args, implementation=implementation).roi_align(*args)
         return fast
     dtype = _kernel_dtype(features)
-    pooled: Tensor = ops.roi_align(
-        features.to(dtype), rois.to(dtype), size, scale, sampling_ratio, aligned=True
-    )
+    pooled: Tensor = operators.roi_align(features.to(dtype), rois.to(dtype), size, scale, sampling_ratio)
     return pooled.to(features.dtype)
 
 
 def _kernel_dtype(like: Tensor) -> torch.dtype:
     """The dtype of a tensor where torchvision's kernels have it, else float32: they lack bfloat16."""
     return like.dtype if like.dtype in (torch.float16, torch.float32, torch.float64) else torch.float32
-
-
-def in_graph() -> bool:
-    """Whether operations are recorded for later, so that values must not decide what comes next."""
-    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    return tracing or torch.compiler.is_compiling()
 
 
 def _is_finite(*tensors: Tensor | None) -> bool:

@@ -144,7 +144,7 @@ def test_offsets_that_are_not_finite_name_their_layer_and_never_reach_the_operat
         sampled.append(offset)
         return x.new_zeros(len(x), len(weight), *offset.shape[2:])
 
-    monkeypatch.setattr("torchvision.ops.deform_conv2d", stand_in)
+    monkeypatch.setattr("resnest_zoo.ops.operators.deform_conv2d", stand_in)
     with pytest.raises(NonFiniteError, match=r"^backbone\.bottom_up\.res4\.0\.conv2.*: its offsets or masks"):
         model([picture(50, 70)])
     assert sampled

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import FrozenBatchNorm2d
 
 import resnest_zoo
 from resnest_zoo.errors import ImageError, ShapeError, ZooError
 from resnest_zoo.models import GeneralizedRCNN
+from resnest_zoo.models.layers import FrozenBatchNorm2d
 from resnest_zoo.models.semantic import SemSegFPNHead
 from resnest_zoo.ops.boxes import pairwise_iou
 from resnest_zoo.structures import Targets

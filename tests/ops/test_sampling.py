@@ -29,7 +29,7 @@ class StandIn:
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     stand_in = StandIn()
-    monkeypatch.setattr(sampling.ops, "deform_conv2d", stand_in)
+    monkeypatch.setattr(sampling.operators, "deform_conv2d", stand_in)
     return stand_in
 
 

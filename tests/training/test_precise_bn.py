@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
+from resnest_zoo.models.layers import FrozenBatchNorm2d
 from resnest_zoo.training.precise_bn import update_statistics
 
 

@@ -270,7 +270,7 @@ def test_offsets_that_are_not_finite_end_the_run_with_names_before_the_operator(
     model = small_model(config, data)
     broken = model.backbone.bottom_up.res4[0].conv2_offset
     broken.register_forward_hook(lambda _, __, output: output * float("nan"))
-    monkeypatch.setattr("torchvision.ops.deform_conv2d", None)  # which must not be called
+    monkeypatch.setattr("resnest_zoo.ops.operators.deform_conv2d", None)  # which must not be called
     with pytest.raises(TrainingError, match=r"iteration 0, pictures \['\d .*res4\.0\.conv2.*: its offsets"):
         trainer.train(model, data, {}, Options(tmp_path), World())
     assert not list(tmp_path.glob("*.safetensors"))
