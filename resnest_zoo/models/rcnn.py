@@ -5,8 +5,9 @@ Faster, Mask and Cascade R-CNN are `GeneralizedRCNN` with other heads; `Panoptic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from resnest_zoo.models.preprocess import Preprocessing, check_image
 from resnest_zoo.models.roi_heads import ROIHeads
 from resnest_zoo.models.rpn import RPN
 from resnest_zoo.models.semantic import SemSegFPNHead
-from resnest_zoo.models.targets import prepare_targets, stack_semantic
+from resnest_zoo.models.targets import prepare_targets, read_targets, stack_semantic
 from resnest_zoo.structures import Detections, ImageBatch, Instances, RawResult, SizeHW, Targets
 
 
@@ -99,7 +100,7 @@ class GeneralizedRCNN(nn.Module):
     def forward(
         self,
         images: Sequence[Tensor],
-        targets: Sequence[Targets] | None = None,
+        targets: Sequence[Targets | Mapping[str, Any]] | None = None,
         *,
         output_sizes: Sequence[SizeHW] | None = None,
         score_threshold: float = 0.0,
@@ -113,7 +114,8 @@ class GeneralizedRCNN(nn.Module):
 
         Args:
             images: RGB uint8 (3, H, W), any sizes and any device.
-            targets: of each picture, in its pixels; in training mode only.
+            targets: of each picture, in its pixels; in training mode only. Also torchvision's dicts, whose
+                labels are category ids; see `models.targets.read_targets`.
             output_sizes: (height, width) of each result; a picture's own size by default.
             score_threshold: leave weaker detections out, as `Instances.above` does, but before their masks
                 take the memory of H * W bytes each.
@@ -140,13 +142,16 @@ class GeneralizedRCNN(nn.Module):
         return self.losses(self.preprocessing.batch(checked, self._parameter), targets, generator)
 
     def losses(
-        self, batch: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
+        self,
+        batch: ImageBatch,
+        targets: Sequence[Targets | Mapping[str, Any]],
+        generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """The losses of one training step; their sum is what training minimises.
 
         Args:
             batch: prepared pictures.
-            targets: of each picture.
+            targets: of each picture, ours or torchvision's dicts.
             generator: of the random choices of anchors and proposals; PyTorch's own by default.
 
         Returns:
@@ -159,7 +164,8 @@ class GeneralizedRCNN(nn.Module):
             DataError: a target's value is wrong, or a part of it is missing.
             NonFiniteError: offsets or proposals are not finite any more.
         """
-        return self._losses(self.backbone(batch.tensor), batch, targets, generator)
+        read = read_targets(targets, self.categories)
+        return self._losses(self.backbone(batch.tensor), batch, read, generator)
 
     def _losses(
         self,

@@ -7,14 +7,101 @@ Legend: N images, G targets, K classes, H and W of the model's input.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from resnest_zoo.errors import DataError, ShapeError
+from resnest_zoo.categories import Categories
+from resnest_zoo.errors import DataError, ShapeError, shown, some
 from resnest_zoo.structures import ImageBatch, Polygons, SizeHW, Targets
+
+
+def read_targets(targets: Sequence[Targets | Mapping[str, Any]], categories: Categories) -> list[Targets]:
+    """The targets with torchvision's dicts made ours.
+
+    Of a dict these keys count: `boxes`, float (G, 4) xyxy; `labels`, int64 (G,), the category ids, which are
+    1 … K for classes that were only named, and those of the annotations for others; `masks`, where there are
+    any, (G, H, W) bool or uint8 of 0 and 1; `semantic` as in `Targets`; `iscrowd`, where there is one, leaves
+    out the crowds, which are no examples. 0 is the background and no label. Ours count classes from 0.
+
+    Raises:
+        DataError: a target is neither, a key is missing, a label is no category id, boxes are in another
+            format, or masks hold other values.
+        ShapeError: a tensor has the wrong shape or dtype.
+    """
+    return [
+        target if isinstance(target, Targets) else _read_dict(target, f"targets of image {index}", categories)
+        for index, target in enumerate(targets)
+    ]
+
+
+def _read_dict(target: object, where: str, categories: Categories) -> Targets:
+    if not isinstance(target, Mapping):
+        raise DataError(f"{where}: expected Targets or torchvision's dict, got {shown(target)}")
+    boxes, labels = (_tensor(target, key, where) for key in ("boxes", "labels"))
+    masks, semantic = (
+        _tensor(target, key, where) if key in target else None for key in ("masks", "semantic")
+    )
+    form = getattr(getattr(target["boxes"], "format", None), "value", "XYXY")  # of a tv_tensors.BoundingBoxes
+    if form != "XYXY":
+        raise DataError(
+            f"{where}: expected boxes as XYXY, got {form}; torchvision's box_convert changes them"
+        )
+    if labels.dim() != 1 or labels.dtype != torch.int64:
+        raise ShapeError(f"{where}: expected int64 labels (G,), got {labels.dtype} {tuple(labels.shape)}")
+    found = Targets(boxes, _classes_of(labels, where, categories), _bool_masks(masks, where), semantic)
+    if "iscrowd" not in target:
+        return found
+    single = _tensor(target, "iscrowd", where) == 0
+    masks = found.masks if isinstance(found.masks, Tensor) else None
+    numbers = [len(boxes), len(single), *([] if masks is None else [len(masks)])]
+    if single.dim() != 1 or set(numbers) != {len(labels)}:
+        raise ShapeError(f"{where}: expected boxes, iscrowd and masks of {len(labels)} labels, got {numbers}")
+    masks = None if masks is None else masks[single]
+    return replace(found, boxes=boxes[single], classes=found.classes[single], masks=masks)
+
+
+def _tensor(target: Mapping[str, Any], key: str, where: str) -> Tensor:
+    if key not in target:
+        raise DataError(
+            f"{where}: expected a dict with boxes and labels, got one of {some(map(str, target))}"
+        )
+    if not isinstance(target[key], Tensor):
+        raise DataError(f"{where}: expected {key} as a tensor, got {shown(target[key])}")
+    plain: Tensor = target[key].as_subclass(Tensor)  # of torchvision's tv_tensors
+    return plain
+
+
+def _classes_of(labels: Tensor, where: str, categories: Categories) -> Tensor:
+    """The class of each category id."""
+    classes = torch.full_like(labels, -1)
+    for index, category_id in enumerate(categories.thing_ids):
+        if category_id != 0:
+            classes[labels == category_id] = index
+    if len(wrong := labels[classes < 0]):
+        known = some(f"{i} {name}" for i, name in zip(categories.thing_ids, categories.things, strict=True))
+        raise DataError(
+            f"{where}: expected labels that are category ids ({known}), got {int(wrong[0])}; 0 is the "
+            "background of torchvision and no label. resnest_zoo.structures.Targets counts classes from 0"
+        )
+    return classes
+
+
+def _bool_masks(masks: Tensor | None, where: str) -> Tensor | None:
+    if masks is None or masks.dtype == torch.bool:
+        return masks
+    if masks.dtype != torch.uint8 or bool((masks > 1).any()):
+        raise DataError(
+            f"{where}: expected masks of bool, or uint8 of 0 and 1, got {masks.dtype}{_beyond(masks)}"
+        )
+    return masks.bool()
+
+
+def _beyond(masks: Tensor) -> str:
+    return f" up to {int(masks.max())}" if masks.dtype == torch.uint8 else ""
 
 
 def prepare_targets(

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from resnest_zoo.categories import COCO, Categories
 from resnest_zoo.errors import DataError, ShapeError
-from resnest_zoo.models.targets import prepare_targets, stack_semantic
+from resnest_zoo.models.targets import prepare_targets, read_targets, stack_semantic
 from resnest_zoo.structures import ImageBatch, Targets
 
 SIZES = ((20, 30), (16, 24))
@@ -122,3 +123,99 @@ def test_a_wrong_semantic_map_is_refused_by_message(given, error, complaint):
     targets = [EMPTY, Targets(BOXES, CLASSES, semantic=given)]
     with pytest.raises(error, match=f"targets of image 1: .*{complaint}"):
         stack_semantic(targets, batch, 7, 255)
+
+
+# --- torchvision's dicts -------------------------------------------------------------------------------
+
+GAPS = Categories(("cup", "dish", "jug"), (47, 3, 90))
+
+
+def theirs(**changed: object) -> dict[str, object]:
+    target = {"boxes": BOXES, "labels": torch.tensor([90, 47]), "masks": bitmasks(20, 30), "image_id": 7}
+    return {key: value for key, value in {**target, **changed}.items() if value is not None}
+
+
+def test_labels_are_category_ids():
+    ours, (read,) = GOOD, read_targets([theirs()], GAPS)
+    assert torch.equal(read.boxes, BOXES)
+    assert read.classes.tolist() == [2, 0]
+    assert torch.equal(read.masks, bitmasks(20, 30))
+    assert read_targets([ours], GAPS) == [ours]
+    named = Categories.named(["cup", "dish"])
+    assert read_targets([theirs(labels=torch.tensor([1, 2]))], named)[0].classes.tolist() == [0, 1]
+    assert read_targets([theirs(labels=torch.tensor([1, 90]))], COCO)[0].classes.tolist() == [0, 79]
+
+
+def test_masks_of_zeros_and_ones_become_bool_and_may_be_missing():
+    (read,) = read_targets([theirs(masks=bitmasks(20, 30).byte())], GAPS)
+    assert read.masks.dtype == torch.bool
+    assert read_targets([theirs(masks=None)], GAPS)[0].masks is None
+    assert torch.equal(read_targets([theirs(semantic=semantic(20, 30))], GAPS)[0].semantic, semantic(20, 30))
+
+
+def test_crowds_are_no_examples():
+    (read,) = read_targets([theirs(iscrowd=torch.tensor([1, 0]))], GAPS)
+    assert read.classes.tolist() == [0]
+    assert torch.equal(read.boxes, BOXES[1:])
+    assert read.masks.shape == (1, 20, 30)
+    assert len(read_targets([theirs(iscrowd=torch.tensor([1, 1]), masks=None)], GAPS)[0]) == 0
+
+
+def test_a_picture_without_instances_is_no_problem():
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    assert len(read_targets([empty], GAPS)[0]) == 0
+
+
+def test_tensors_that_know_their_format_are_taken_as_xyxy_alone():
+    from torchvision import tv_tensors
+
+    def boxes(form):
+        return tv_tensors.BoundingBoxes(BOXES, format=form, canvas_size=(20, 30))
+
+    target = theirs(boxes=boxes("XYXY"), masks=tv_tensors.Mask(bitmasks(20, 30)))
+    (read,) = read_targets([target], GAPS)
+    assert type(read.boxes) is type(read.masks) is torch.Tensor
+    with pytest.raises(
+        DataError, match=r"targets of image 0: expected boxes as XYXY, got XYWH; .*box_convert"
+    ):
+        read_targets([theirs(boxes=boxes("XYWH"))], GAPS)
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        (
+            theirs(labels=torch.tensor([90, 2])),
+            DataError,
+            r"category ids \(47 cup, 3 dish, 90 jug\), got 2; 0 is",
+        ),
+        (theirs(labels=torch.tensor([90, 0])), DataError, "got 0; 0 is the background of torchvision"),
+        (
+            theirs(labels=torch.tensor([90.0, 47.0])),
+            ShapeError,
+            r"int64 labels \(G,\), got torch.float32 \(2,\)",
+        ),
+        (theirs(labels=[90, 47]), DataError, r"expected labels as a tensor, got \[90, 47\]"),
+        (theirs(labels=None), DataError, "a dict with boxes and labels, got one of boxes, masks, image_id"),
+        (
+            theirs(masks=bitmasks(20, 30).byte() * 255),
+            DataError,
+            "uint8 of 0 and 1, got torch.uint8 up to 255",
+        ),
+        (theirs(masks=bitmasks(20, 30).float()), DataError, "uint8 of 0 and 1, got torch.float32"),
+        (
+            theirs(iscrowd=torch.tensor([0])),
+            ShapeError,
+            r"boxes, iscrowd and masks of 2 labels, got \[2, 1, 2\]",
+        ),
+        (BOXES, DataError, "expected Targets or torchvision's dict, got tensor"),
+    ],
+)
+def test_wrong_dicts_are_told(target, error, message):
+    with pytest.raises(error, match=f"targets of image 1: .*{message}"):
+        read_targets([GOOD, target], GAPS)
+
+
+def test_an_id_of_zero_is_no_label_even_where_there_is_such_a_category():
+    with pytest.raises(DataError, match="got 0; 0 is the background"):
+        read_targets([theirs(labels=torch.tensor([0, 1]))], Categories(("cup", "dish"), (0, 1)))

@@ -70,6 +70,21 @@ def values(losses: dict[str, Tensor]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_torchvisions_dicts_give_the_same_losses(kind):
+    model = training_model(kind)
+    ids = torch.tensor(model.categories.thing_ids)
+    ours = [targets(size, bitmask=True) for size in SIZES]
+    theirs = [
+        {"boxes": t.boxes, "labels": ids[t.classes], "masks": t.masks.byte(), "semantic": t.semantic}
+        for t in ours
+    ]
+    expected, found = (
+        values(model(PICTURES, some, generator=torch.Generator().manual_seed(0))) for some in (ours, theirs)
+    )
+    assert found == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_step_gives_every_loss_and_reaches_every_parameter_that_learns(kind):
     model = training_model(kind)
     losses = model(PICTURES, TARGETS, generator=torch.Generator().manual_seed(0))
