@@ -26,6 +26,7 @@ _COMMANDS = {
     "evaluate": ("evaluate",),
     "demo": ("demo",),
     "doctor": ("doctor",),
+    "completion": ("completion",),
 }
 
 
