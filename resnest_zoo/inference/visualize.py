@@ -194,11 +194,15 @@ def _fill_segments(pixels: Array, ids: Array, colours: dict[int, Colour]) -> Non
     known = np.array(sorted(colours), ids.dtype)
     if len(known) == 0:
         return
-    table = np.array([colours[number] for number in known.tolist()])
     places = np.searchsorted(known, ids).clip(max=len(known) - 1)
-    there = known[places] == ids
-    blended = (1 - _SEGMENT_FILL) * pixels[there] + _SEGMENT_FILL * table[places[there]]
-    pixels[there] = np.rint(blended).astype(np.uint8)
+    places[known[places] != ids] = len(known)  # what belongs to no segment stays as it is
+    opacity = np.full(len(known) + 1, _SEGMENT_FILL, np.float32)
+    opacity[-1] = 0
+    table = np.array([*(colours[number] for number in known.tolist()), _BORDER], np.float32)
+    kept = (1 - opacity)[places]
+    for channel in range(3):
+        laid = (opacity * table[:, channel])[places]
+        pixels[:, :, channel] = np.rint(kept * pixels[:, :, channel] + laid).astype(np.uint8)
 
 
 def _borders(ids: Array, width: int) -> Array:
