@@ -92,6 +92,9 @@ def test_all_processes_of_a_run_are_refused_together(tmp_path: Path) -> None:
     object.__setattr__(member, "told", LockedError("another is at work"))
     with pytest.raises(LockedError, match="another is at work"), sole_run(tmp_path, member):
         pass
+
+
+def test_a_file_is_no_folder_of_a_run(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     for path, kind in ((file, "is a file"), (tmp_path / "found.PNG", "is the name of a file")):
