@@ -22,7 +22,7 @@ from resnest_zoo.structures import ImageBatch, Polygons, SizeHW, Targets
 def read_targets(targets: Sequence[Targets | Mapping[str, Any]], categories: Categories) -> list[Targets]:
     """The targets with torchvision's dicts made ours.
 
-    Of a dict these keys count: `boxes`, float (G, 4) xyxy; `labels`, int64 (G,), the category ids, which are
+    Of a dict these keys count: `boxes`, (G, 4) xyxy; `labels`, int64 (G,), the category ids, which are
     1 … K for classes that were only named, and those of the annotations for others; `masks`, where there are
     any, (G, H, W) bool or uint8 of 0 and 1; `semantic` as in `Targets`; `iscrowd`, where there is one, leaves
     out the crowds, which are no examples. 0 is the background and no label. Ours count classes from 0.
@@ -45,6 +45,7 @@ def _read_dict(target: object, where: str, categories: Categories) -> Targets:
     masks, semantic = (
         _tensor(target, key, where) if key in target else None for key in ("masks", "semantic")
     )
+    boxes = boxes if boxes.is_floating_point() else boxes.float()  # of a file that has whole numbers
     form = getattr(getattr(target["boxes"], "format", None), "value", "XYXY")  # of a tv_tensors.BoundingBoxes
     if form != "XYXY":
         raise DataError(
@@ -55,7 +56,8 @@ def _read_dict(target: object, where: str, categories: Categories) -> Targets:
     found = Targets(boxes, _classes_of(labels, where, categories), _bool_masks(masks, where), semantic)
     if "iscrowd" not in target:
         return found
-    single = _tensor(target, "iscrowd", where) == 0
+    crowds = target["iscrowd"]  # a list where `wrap_dataset_for_transforms_v2` made it
+    single = torch.as_tensor(crowds, device=labels.device) == 0
     masks = found.masks if isinstance(found.masks, Tensor) else None
     numbers = [len(boxes), len(single), *([] if masks is None else [len(masks)])]
     if single.dim() != 1 or set(numbers) != {len(labels)}:

@@ -154,10 +154,11 @@ def test_masks_of_zeros_and_ones_become_bool_and_may_be_missing():
 
 
 def test_crowds_are_no_examples():
-    (read,) = read_targets([theirs(iscrowd=torch.tensor([1, 0]))], GAPS)
-    assert read.classes.tolist() == [0]
-    assert torch.equal(read.boxes, BOXES[1:])
-    assert read.masks.shape == (1, 20, 30)
+    for crowds in (torch.tensor([1, 0]), [1, 0]):
+        (read,) = read_targets([theirs(iscrowd=crowds)], GAPS)
+        assert read.classes.tolist() == [0]
+        assert torch.equal(read.boxes, BOXES[1:])
+        assert read.masks.shape == (1, 20, 30)
     assert len(read_targets([theirs(iscrowd=torch.tensor([1, 1]), masks=None)], GAPS)[0]) == 0
 
 

@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import resnest_zoo
+from resnest_zoo.data import shapes
 from resnest_zoo.errors import ImageError, ShapeError, ZooError
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.models.layers import FrozenBatchNorm2d
 from resnest_zoo.models.semantic import SemSegFPNHead
+from resnest_zoo.models.targets import read_targets
 from resnest_zoo.ops.boxes import pairwise_iou
 from resnest_zoo.structures import Targets
 from tests.models.tiny import CASCADE, FASTER, MASK, MMDETECTION, PANOPTIC, RESNEST, picture, tiny_model
@@ -82,6 +84,27 @@ def test_torchvisions_dicts_give_the_same_losses(kind):
         values(model(PICTURES, some, generator=torch.Generator().manual_seed(0))) for some in (ours, theirs)
     )
     assert found == expected
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
+def test_what_torchvision_reads_of_a_coco_file_is_learned_from(tmp_path):
+    from torchvision.datasets import CocoDetection, wrap_dataset_for_transforms_v2
+    from torchvision.transforms import v2
+
+    shapes.write(tmp_path, count=3, seed=3, split="train", crowd_fraction=1.0)
+    transforms = v2.Compose([v2.ToImage(), v2.Resize((128, 160))])
+    (file,) = tmp_path.rglob("instances_train.json")
+    data = CocoDetection(tmp_path / "train", file, transforms=transforms)
+    data = wrap_dataset_for_transforms_v2(data, target_keys="all")
+    images, targets = zip(*(data[index] for index in range(3)), strict=True)
+    model = resnest_zoo.get("mask_rcnn_resnest14_dcn_shapes").train()
+    assert sorted({int(label) for target in targets for label in target["labels"]}) > [0]
+    crowds = [sum(target["iscrowd"]) for target in targets]
+    read = read_targets(targets, model.categories)
+    assert [len(r) for r in read] == [len(t["labels"]) - c for t, c in zip(targets, crowds, strict=True)]
+    assert sum(crowds) > 0
+    losses = model(images, targets)
+    assert all(0 < value < 2 for value in values(losses).values())  # that of a model that knows these shapes
 
 
 @pytest.mark.parametrize("kind", KINDS)
