@@ -251,3 +251,55 @@ int rzk_attention_mix(const float *x, int64_t x_size, int64_t pixels, int64_t sp
     rzk_table()->attention_mix(x, splits, c, attention, first, last, y);
     return RZK_OK;
 }
+
+/* Whether a table reads only what is there. */
+static int check_table(const int32_t *table, int64_t table_size, int64_t in, int64_t out) {
+    const int64_t taps = rzk_resample_taps(in, out);
+    if (taps < 0) return RZK_SHAPE;
+    if (!table) return RZK_NULL;
+    if (table_size < times(out, taps + 2)) return RZK_TOO_SMALL;
+    for (int64_t i = 0; i < out; i++) {
+        const int32_t *entry = table + i * (taps + 2);
+        if (entry[0] < 0 || entry[1] < 0 || entry[1] > taps || (int64_t)entry[0] + entry[1] > in) return RZK_VALUE;
+    }
+    return RZK_OK;
+}
+
+int64_t rzk_resample_work(int64_t channels, int64_t w, int64_t out_w) {
+    if (!possible(channels, 1) || !possible(w, 1) || !possible(out_w, 1)) return -1;
+    return times(RESAMPLE_LANES, times(channels + 1, w + RESAMPLE_LANES) + out_w + RESAMPLE_LANES);
+}
+
+int rzk_resample_across(const uint8_t *x, int64_t x_size, const int64_t *strides, int64_t channels, int64_t h, int64_t w,
+                        int64_t out_w, const int32_t *table, int64_t table_size, int64_t first, int64_t last,
+                        uint8_t *y, int64_t y_size, uint8_t *work, int64_t work_size) {
+    if (!possible(channels, 1) || !possible(h, 1)) return RZK_SHAPE;
+    if (check_range(first, last, h)) return RZK_RANGE;
+    if (!x || !strides || !y || !work) return RZK_NULL;
+    const int bad = check_table(table, table_size, w, out_w);
+    if (bad) return bad;
+    for (int i = 0; i < 3; i++)
+        if (!possible(strides[i], 0)) return RZK_SHAPE;
+    const int64_t reaches =
+        times(channels - 1, strides[0]) + times(h - 1, strides[1]) + times(w - 1, strides[2]) + 1;
+    if (x_size < reaches || y_size < volume(channels, h, out_w, 1)) return RZK_TOO_SMALL;
+    if (work_size < rzk_resample_work(channels, w, out_w)) return RZK_TOO_SMALL;
+    rzk_table()->resample_across(x, strides, channels, h, w, out_w, table, rzk_resample_taps(w, out_w), first, last, y,
+                                 work);
+    return RZK_OK;
+}
+
+int rzk_resample_down(const uint8_t *x, int64_t x_size, int64_t channels, int64_t h, int64_t w, int64_t out_h,
+                      const int32_t *table, int64_t table_size, int64_t first, int64_t last, uint8_t *y,
+                      int64_t y_size) {
+    if (!possible(channels, 1) || !possible(w, 1)) return RZK_SHAPE;
+    if (check_range(first, last, out_h)) return RZK_RANGE;
+    if (!x || !y) return RZK_NULL;
+    const int bad = check_table(table, table_size, h, out_h);
+    if (bad) return bad;
+    if (x_size < volume(channels, h, w, 1) || y_size < volume(channels, out_h, w, 1)) return RZK_TOO_SMALL;
+    for (int64_t c = 0; c < channels; c++)
+        rzk_table()->resample_down(x + c * h * w, w, table, rzk_resample_taps(h, out_h), first, last,
+                                   y + c * out_h * w);
+    return RZK_OK;
+}

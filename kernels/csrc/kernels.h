@@ -12,6 +12,41 @@
 #define RZK_API __declspec(dllexport)
 #else
 #define RZK_API __attribute__((visibility("default")))
+/* Resizing of uint8 pictures as Pillow does it with its bilinear filter, in two passes with rounding between.
+ *
+ * A table has for each output its first input, the number of inputs and rzk_resample_taps weights; so it holds
+ * out * (taps + 2) numbers. */
+RZK_API int64_t rzk_resample_taps(int64_t in, int64_t out);
+RZK_API int rzk_resample_table(int64_t in, int64_t out, int32_t *table, int64_t table_size);
+
+/* Along rows: x of any strides (channel, row, column), y (channels, h, out_w); rows [first, last) of all channels.
+ * `work` holds rzk_resample_work bytes. */
+RZK_API int64_t rzk_resample_work(int64_t channels, int64_t w, int64_t out_w);
+RZK_API int rzk_resample_across(const uint8_t *x, int64_t x_size, const int64_t *strides, int64_t channels, int64_t h,
+                                int64_t w, int64_t out_w, const int32_t *table, int64_t table_size, int64_t first,
+                                int64_t last, uint8_t *y, int64_t y_size, uint8_t *work, int64_t work_size);
+/* Down the columns: x (channels, h, w), y (channels, out_h, w); rows [first, last) of y of all channels. */
+RZK_API int rzk_resample_down(const uint8_t *x, int64_t x_size, int64_t channels, int64_t h, int64_t w,
+                              int64_t out_h, const int32_t *table, int64_t table_size, int64_t first, int64_t last,
+                              uint8_t *y, int64_t y_size);
+
+/* Instance masks (n, side, side) stretched over boxes (n, 4), as runs of a picture (h, w), column by column.
+ *
+ * Of each column of a mask's window (all masks' windows one after another; rzk_mask_columns counts them and writes
+ * n + 1 bounds and the first column of each window): how many rows there are at which it begins or ends, and these
+ * rows in ascending order; -1 where rounding could decide, so that somebody must look at the pixels. `rows` must
+ * hold (side + 1) for each column. `doubt`: values so close to one half may be on either side. */
+RZK_API int rzk_mask_columns(const float *boxes, int64_t n, int64_t h, int64_t w, int64_t *bounds, int64_t *starts);
+RZK_API int rzk_mask_crossings(const float *masks, int64_t masks_size, const float *boxes, int64_t n, int64_t side,
+                               int64_t h, int64_t w, double doubt, const int64_t *bounds, const int64_t *starts,
+                               int32_t *counts, int32_t *rows, int64_t rows_size, double *work, int64_t work_size);
+/* Run lengths as COCO writes them, one text after another, `lengths` (n) of them. Columns with a count of -1 take
+ * the next of `more_counts` and its rows from `more_rows`. */
+RZK_API int rzk_mask_runs(int64_t n, int64_t h, int64_t w, const int64_t *bounds, const int64_t *starts,
+                          const int32_t *counts, int64_t side, const int32_t *rows, int64_t rows_size,
+                          const int32_t *more_counts, int64_t more, const int32_t *more_rows, int64_t more_rows_size,
+                          int64_t *work, int64_t work_size, char *text, int64_t text_size, int64_t *lengths);
+
 #endif
 
 enum rzk_status {

@@ -1,4 +1,5 @@
 /* The kernels at one level of instructions: compiled once for each, with -DLEVEL=its name. */
+#include "resample.h"
 #include "rows.h"
 #include "winograd.h"
 
@@ -7,4 +8,5 @@
 
 const struct rzk_table JOIN(rzk_table_, LEVEL) = {
     VW, conv3x3, deform_conv, matmul, weighted_rows, attention_sums, attention_mix,
+    resample_across, resample_down,
 };

@@ -4,6 +4,11 @@
 
 #include "kernels.h"
 
+/* Bits behind the point of a resizing weight: those that Pillow has. */
+#define RESAMPLE_BITS 22
+/* Rows of a picture that a pass across works on at once. */
+#define RESAMPLE_LANES 16
+
 /* Columns of a panel of weights. */
 #define PANEL 16
 
@@ -21,6 +26,11 @@ struct rzk_table {
     void (*attention_sums)(const float *x, int64_t splits, int64_t c, int64_t first, int64_t last, double *sums);
     void (*attention_mix)(const float *x, int64_t splits, int64_t c, const float *attention, int64_t first,
                           int64_t last, float *y);
+    void (*resample_across)(const uint8_t *x, const int64_t *strides, int64_t channels, int64_t h, int64_t w,
+                            int64_t out_w, const int32_t *table, int64_t taps, int64_t first, int64_t last,
+                            uint8_t *y, uint8_t *work);
+    void (*resample_down)(const uint8_t *x, int64_t w, const int32_t *table, int64_t taps, int64_t first,
+                          int64_t last, uint8_t *y);
 };
 
 extern const struct rzk_table rzk_table_portable, rzk_table_avx2, rzk_table_avx512;

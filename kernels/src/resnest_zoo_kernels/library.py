@@ -6,7 +6,7 @@ import ctypes
 import os
 import platform
 import sys
-from ctypes import POINTER, c_float, c_int, c_int64, c_void_p
+from ctypes import POINTER, c_double, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,12 @@ _SIGNATURES: dict[str, list[Any]] = {
     "roi_align": [_P, _I, _I, _I, _I, _I, _P, _I, _I, c_float, _I, _I, _I, _P, _I, _P, _I],
     "attention_sums": [_P, _I, _I, _I, _I, _I, _I, _P],
     "attention_mix": [_P, _I, _I, _I, _I, _P, _I, _I, _P, _I],
+    "resample_table": [_I, _I, _P, _I],
+    "resample_across": [_P, _I, POINTER(_I), _I, _I, _I, _I, _P, _I, _I, _I, _P, _I, _P, _I],
+    "resample_down": [_P, _I, _I, _I, _I, _I, _P, _I, _I, _I, _P, _I],
+    "mask_columns": [_P, _I, _I, _I, _P, _P],
+    "mask_crossings": [_P, _I, _P, _I, _I, _I, _I, c_double, _P, _P, _P, _P, _I, _P, _I],
+    "mask_runs": [_I, _I, _I, _P, _P, _P, _I, _P, _I, _P, _I, _P, _I, _P, _I, _P, _I, _P],
 }
 # Those that return something else.
 _QUESTIONS: dict[str, tuple[list[Any], Any]] = {
@@ -76,6 +82,8 @@ _QUESTIONS: dict[str, tuple[list[Any], Any]] = {
     "vector_width": ([], c_int),
     "conv3x3_work": ([POINTER(Grid), POINTER(Conv), _I], c_int64),
     "deform_conv_work": ([POINTER(Deform), POINTER(Conv), _I], c_int64),
+    "resample_taps": ([_I, _I], c_int64),
+    "resample_work": ([_I, _I, _I], c_int64),
     "roi_align_work": ([_I, _I, _I, _I], c_int64),
 }
 
