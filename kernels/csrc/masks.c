@@ -149,10 +149,11 @@ int rzk_mask_runs(int64_t n, int64_t h, int64_t w, const int64_t *bounds, const 
             const int32_t *own = rows + c * (side + 1);
             int64_t count = counts[c];
             if (count < 0) { /* somebody looked */
-                if (next >= more || !more_counts || !more_rows) return RZK_TOO_SMALL;
+                if (next >= more || !more_counts) return RZK_TOO_SMALL;
                 count = more_counts[next++];
-                own = more_rows + next_row;
+                own = more_rows ? more_rows + next_row : 0;
                 if (count < 0 || count > more_rows_size - next_row) return RZK_VALUE;
+                if (count && !more_rows) return RZK_NULL;
                 next_row += count;
             } else if (count > side + 1) {
                 return RZK_VALUE;

@@ -85,7 +85,11 @@ def encode(masks: Array, boxes: Array, doubt: float, look: list[Array]) -> list[
         more_counts.append(len(changes))
         more_rows += changes.tolist()
     more, more_r = np.array(more_counts, np.int32), np.array(more_rows, np.int32)
-    places, text, lengths = Buffer(4096, dtype=np.int64), Buffer(20000, dtype=np.uint8), Buffer(n, dtype=np.int64)
+    places, text, lengths = (
+        Buffer(4096, dtype=np.int64),
+        Buffer(20000, dtype=np.uint8),
+        Buffer(n, dtype=np.int64),
+    )
     library.mask_runs(
         n, H, W, bounds.address, starts.address, counts.address, side, rows.address, rows.size, address(more),
         len(more), address(more_r), len(more_r), places.address, places.size, text.address, text.size,

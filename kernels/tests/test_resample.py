@@ -117,8 +117,8 @@ def test_short_buffers_and_odd_strides_are_refused():
         given = {"x_size": x.size, "strides": (80, 20, 1), "h": 4, "w": 20, "table": weights.size, "last": 4}
         given |= {"y_size": y.size, "work": work.size} | change
         kernels.library().resample_across(
-            x.address, given["x_size"], (ctypes.c_int64 * 3)(*given["strides"]), 3, given["h"], given["w"], 10,
-            weights.address, given["table"], 0, given["last"], y.address, given["y_size"], work.address,
+            x.address, given["x_size"], (ctypes.c_int64 * 3)(*given["strides"]), 3, given["h"], given["w"],
+            10, weights.address, given["table"], 0, given["last"], y.address, given["y_size"], work.address,
             given["work"],
         )  # fmt: skip
 

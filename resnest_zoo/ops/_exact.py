@@ -1,4 +1,4 @@
-"""Operations by PyTorch's and torchvision's own operators; what every other implementation is measured by.
+"""Operations by PyTorch's, torchvision's and Pillow's own; what every other implementation is measured by.
 
 Legend: N images, C channels, H and W, G groups, D deformable groups, R regions or radix, S pooled side.
 """
@@ -6,13 +6,18 @@ Legend: N images, C channels, H and W, G groups, D deformable groups, R regions 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from resnest_zoo.ops import operators
+
+if TYPE_CHECKING:
+    from resnest_zoo.ops.rle import RLE
 
 
 @dataclass(frozen=True)
@@ -122,3 +127,27 @@ def split_attention_mix(x: Tensor, attention: Tensor) -> Tensor:
 def _refuse_dtype(x: Tensor) -> str | None:
     known = (torch.float16, torch.float32, torch.float64)
     return None if x.dtype in known else f"torchvision has no kernel for {x.dtype}"
+
+
+def refuse_resize_image(image: Tensor, size: tuple[int, int]) -> str | None:
+    """Nothing is refused."""
+    return None
+
+
+def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """(3, H, W) uint8 to (3, height, width) by Pillow's bilinear filter."""
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    resized = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()  # (3, height, width)
+
+
+def refuse_encode_pasted_masks(mask_probs: Tensor, boxes: Tensor, image_size: tuple[int, int]) -> str | None:
+    """Nothing is refused."""
+    return None
+
+
+def encode_pasted_masks(mask_probs: Tensor, boxes: Tensor, image_size: tuple[int, int]) -> list[RLE]:
+    """Run lengths of (N, M, M) stretched over (N, 4) in a picture of (H, W), with NumPy."""
+    from resnest_zoo.ops.rle import encode_with_numpy
+
+    return encode_with_numpy(mask_probs, boxes, image_size)

@@ -32,6 +32,9 @@ TABLE: dict[str, tuple[str, ...]] = {
     "deform_conv2d": ("kernels", "plain", "exact"),
     "roi_align": ("kernels", "plain", "exact"),
     "split_attention": ("kernels", "plain", "exact"),
+    # These two give the same bytes as the exact ones, so the exact path has them, too.
+    "resize_image": ("kernels", "exact"),
+    "encode_pasted_masks": ("kernels", "exact"),
 }
 _NAMES = tuple(dict.fromkeys(name for names in TABLE.values() for name in names))
 

@@ -1,17 +1,17 @@
-"""Resizing of uint8 pictures, bit for bit as the reference does it.
+"""Resizing of uint8 pictures, bit for bit as the reference does it, by Pillow or a kernel that equals it.
 
 Pillow's bilinear filter rounds to uint8 between its two passes. torch and OpenCV come close but differ
-by one grey level here and there, which is enough to move a detection; so pictures go through Pillow.
+by one grey level here and there, which is enough to move a detection; so pictures go through Pillow
+or, where `resnest-zoo-kernels` is installed, its kernel of the same bytes.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from resnest_zoo.errors import ShapeError
+from resnest_zoo.ops import choice
 
 
 def shortest_edge_size(size: tuple[int, int], min_size: int, max_size: int) -> tuple[int, int]:
@@ -50,6 +50,6 @@ def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
         raise ShapeError(f"resize_image: expected (3, H, W) uint8, got {tuple(image.shape)} {image.dtype}")
     if tuple(image.shape[1:]) == size:
         return image
-    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
-    resized = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()  # (3, height, width)
+    image = image.cpu()
+    resized: Tensor = choice.choose("resize_image", image, size).resize_image(image, size)
+    return resized

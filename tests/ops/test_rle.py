@@ -208,7 +208,7 @@ def test_few_columns_are_sampled(monkeypatch):
     boxes = torch.tensor([20.3, 30.7, 260.1, 190.2]) + torch.rand(
         30, 4, generator=torch.Generator().manual_seed(0)
     )
-    assert encode_pasted_masks(probs, boxes, (240, 320)) == pasted_whole(probs, boxes, (240, 320))
+    assert rle.encode_with_numpy(probs, boxes, (240, 320)) == pasted_whole(probs, boxes, (240, 320))
     assert 0 < sum(sampled) < 30 * 240 / 20
 
 

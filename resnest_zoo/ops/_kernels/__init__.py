@@ -4,6 +4,8 @@ library      what of the package is used, and whether it can be
 threads      ranges of one operation's work in several threads
 panels       weights in the order in which the kernels read them
 convolution  3x3 by Winograd, 1x1 as a matrix product
+masks        run lengths of masks over boxes
+pictures     resizing
 sampling     deformable convolution and ROIAlign
 attention    split attention
 """
@@ -21,6 +23,8 @@ from resnest_zoo.ops._kernels.convolution import (
     slow_conv3x3,
 )
 from resnest_zoo.ops._kernels.library import available
+from resnest_zoo.ops._kernels.masks import encode_pasted_masks, refuse_encode_pasted_masks
+from resnest_zoo.ops._kernels.pictures import refuse_resize_image, resize_image
 from resnest_zoo.ops._kernels.sampling import (
     PackedDeform,
     deform_conv2d,
@@ -36,12 +40,16 @@ __all__ = [
     "available",
     "conv3x3",
     "deform_conv2d",
+    "encode_pasted_masks",
     "pack_conv3x3",
     "pack_deform_conv2d",
     "refuse_conv3x3",
     "refuse_deform_conv2d",
+    "refuse_encode_pasted_masks",
+    "refuse_resize_image",
     "refuse_roi_align",
     "refuse_split_attention",
+    "resize_image",
     "roi_align",
     "slow_conv3x3",
     "split_attention_gap",

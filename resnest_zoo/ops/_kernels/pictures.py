@@ -50,9 +50,7 @@ def _across(image: Tensor, width: int) -> Tensor:
 
     def compute(first: int, last: int) -> None:
         work = torch.empty(needed, dtype=torch.uint8)
-        library.resample_across(
-            *given, first, last, out.data_ptr(), out.numel(), work.data_ptr(), needed
-        )
+        library.resample_across(*given, first, last, out.data_ptr(), out.numel(), work.data_ptr(), needed)
 
     share(height, _ROWS_AT_ONCE, compute)
     return out
