@@ -60,7 +60,7 @@ def write_pages(folder: Path) -> None:
         text = zoo_page(text) if name == "MODEL_ZOO.md" else text
         pages[address], needed = mend_links(text, name)
         copies |= needed
-    copies |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "site").iterdir()}
+    copies |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "site").glob("*.[cj]s*")}
     shutil.rmtree(folder, ignore_errors=True)
     for address, text in pages.items():
         _written(folder / address).write_text(text, encoding="utf-8")
@@ -106,21 +106,26 @@ def mend_links(text: str, name: str) -> tuple[str, set[str]]:
 
 def zoo_page(text: str) -> str:
     """MODEL_ZOO.md with one table in place of one for each group, for sorting and filtering by a script."""
-    header, rows, rest = "", [], []
-    for group in re.split(r"^## ", text, flags=re.MULTILINE):
+    header, rows, notes, rest = "", [], [], []
+    before, *groups = re.split(r"^## ", text, flags=re.MULTILINE)
+    for group in groups:
         title, _, body = group.partition("\n")
-        lines = [line for line in body.splitlines() if line.startswith("|")]
-        if not lines:
-            rest.append(group)
+        lines = body.splitlines()
+        table = [line for line in lines if line.startswith("|")]
+        if not table:
+            rest.append(f"## {group}")
             continue
-        header = lines[0]
-        rows += [f"| {title.partition(':')[0]} {line}" for line in _named(lines[2:])]
-        rest[0] += "\n".join(line for line in body.splitlines() if not line.startswith("|")).strip() + "\n\n"
-    first, *others = rest
-    count = header.count("|")
-    table = "\n".join([f"| group {header}", "| --- " * count + "|", *rows])
-    table = f'<div class="sortable" markdown="1">\n\n{table}\n\n</div>\n\n'
-    return f"{first}{table}" + "".join(f"## {group}" for group in others)
+        header = table[0]
+        rows += [f"| {title.partition(':')[0]} {line}" for line in _named(table[2:])]
+        notes.append("\n".join(line for line in lines if not line.startswith("|")).strip())
+    table = [f"| group {header}", "| --- " * header.count("|") + "|", *rows]
+    parts = ["---\nhide: [toc]\n---", before, _sortable(table), *filter(None, notes), *rest]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _sortable(table: list[str]) -> str:
+    """A table in the element that the script looks for."""
+    return "\n".join(['<div class="sortable" markdown="1">\n', *table, "\n</div>"])
 
 
 def _named(rows: list[str]) -> Iterator[str]:
@@ -142,14 +147,14 @@ def keys_page() -> str:
         default = functools.reduce(getattr, key.lower().split("."), schema.Config())
         own = "not in detectron2; " if key in OWN else ""
         rows.append(f"| `{key}` | `{default!r}` | {describe(hint)} | {own}{notes.get(key, '')} |")
-    table = "\n".join(["| key | default | what it may be | note |", "| --- | --- | --- | --- |", *rows])
+    table = _sortable(["| key | default | what it may be | note |", "| --- | --- | --- | --- |", *rows])
     fixed = "\n".join(f"| `{key}` | {describe(hint)} |" for key, hint in schema.FIXED.items())
     ignored = ", ".join(f"`{key}`" for key in sorted(schema.IGNORED))
     return (
         "# Config keys\n\nThe schema is detectron2's, and so are the defaults; the packaged YAML files set "
         "what differs. A key is changed by `--set KEY=VALUE` or `KEY VALUE` at the end of a command, by "
         '`get(name, overrides=["KEY", "VALUE"])`, or in a YAML file. An unknown key, and a value that is not '
-        f'allowed, is an error.\n\n<div class="sortable" markdown="1">\n\n{table}\n\n</div>\n\n'
+        f"allowed, is an error.\n\n{table}\n\n"
         "## Of one value\n\nKeys of detectron2 that this package takes with one value alone, since it builds "
         f"no other variant:\n\n| key | the value |\n| --- | --- |\n{fixed}\n\n"
         f"## Without effect\n\nTaken and ignored, sections whole: {ignored}.\n"

@@ -127,7 +127,12 @@ def test_the_site_is_built_without_a_warning_and_asks_no_other_host(pages: Path,
     pytest.importorskip("material", reason='needs `pip install -e ".[docs]"`')
     pytest.importorskip("mkdocstrings")
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    for here, elsewhere in (("docs_dir: build/pages", f"docs_dir: {pages}"), ("[.]", f"[{ROOT}]")):
+    extension = ROOT / "docs" / "site" / "doctests.py"
+    for here, elsewhere in (
+        ("docs_dir: build/pages", f"docs_dir: {pages}"),
+        ("paths: [.]", f"paths: [{ROOT}]"),
+        ("docs/site/doctests.py", str(extension)),
+    ):
         assert here in text
         text = text.replace(here, elsewhere)
     (tmp_path / "mkdocs.yml").write_text(text, encoding="utf-8")
@@ -146,7 +151,10 @@ def test_the_site_is_built_without_a_warning_and_asks_no_other_host(pages: Path,
     zoo = (tmp_path / "site" / "model_zoo.html").read_text(encoding="utf-8")
     assert '<div class="sortable">' in zoo
     assert "site/tables.js" in zoo
-    assert 'id="resnest_zoo.api.get"' in (tmp_path / "site" / "reference.html").read_text(encoding="utf-8")
+    reference = (tmp_path / "site" / "reference.html").read_text(encoding="utf-8")
+    for name in ("api.get", "api.Predictor.__call__", "structures.Instances.__getitem__"):
+        assert f'id="resnest_zoo.{name}"' in reference
+    assert "<blockquote>" not in reference  # which sessions would be without their fences
 
 
 def test_the_config_of_the_site_is_strict_and_takes_nothing_from_other_hosts() -> None:
