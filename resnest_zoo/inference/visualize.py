@@ -115,7 +115,7 @@ def draw_panoptic(picture: Image.Image, instances: Instances, style: Style = _PL
     if style.labels:
         labels = [
             Label(
-                style.label(_name(instances, segment), segment.score),
+                style.label(_name(instances, segment), segment.score, _number(segment, style)),
                 colours[segment.id],
                 pieces[segment.id].box,
                 pieces[segment.id],
@@ -173,6 +173,11 @@ def _draw_box(pen: ImageDraw.ImageDraw, box: Box, colour: Colour, width: int, or
 def _name(instances: Instances, segment: Segment) -> str:
     names = instances.categories.things if segment.is_thing else instances.categories.stuff
     return names[segment.class_index]
+
+
+def _number(segment: Segment, style: Style) -> int | None:
+    """The id that was given to the instance behind a segment."""
+    return None if style.ids is None or segment.instance is None else int(style.ids[segment.instance])
 
 
 def _segment_colours(instances: Instances, panoptic: PanopticResult, style: Style) -> dict[int, Colour]:

@@ -144,8 +144,8 @@ def test_labels_are_whole_also_at_the_border(box: list[float]) -> None:
     assert colour_or_ink.any()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 30), (30, 1), (2, 2), (3, 7), (9, 9)])
-def test_tiny_pictures_can_be_drawn_into(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (30, 1), (2, 2), (3, 7), (9, 9), (40, 40), (300, 20_000)])
+def test_pictures_of_any_size_can_be_drawn_into(size: tuple[int, int]) -> None:
     height, width = size
     masks = np.ones((1, height, width), bool)
     pixels = drawn(found([[0.0, 0.0, float(width), float(height)]], size=size, masks=masks))
@@ -324,6 +324,31 @@ def test_things_of_one_class_are_told_apart_by_choice() -> None:
     )
     assert (by_class[10, 10] == by_class[10, 230]).all()
     assert (by_instance[10, 10] != by_instance[10, 230]).any()
+
+
+def test_given_ids_colour_and_number_the_things_of_a_panoptic_picture() -> None:
+    ids = np.full((160, 240), 1, np.int32)
+    ids[:, 120:] = 2
+    segments = (Segment(1, True, 4, 1, 0.9, 1), Segment(2, True, 4, 1, 0.8, 0))
+    boxes = torch.tensor([[120.0, 0, 240, 160], [0.0, 0, 120, 160]])
+    result = replace(
+        panoptic(ids, segments), boxes=boxes, scores=torch.tensor([0.8, 0.9]), classes=torch.tensor([4, 4])
+    )
+    plain, numbered = (
+        np.asarray(draw_panoptic(picture(), result, Style(ids=[11, 7], labels=labels)))
+        for labels in (False, True)
+    )
+    for at, number in (((10, 10), 7), ((10, 230), 11)):
+        assert (plain[at] == np.rint(0.6 * np.array(GREY) + 0.4 * np.array(class_colour(number)))).all()
+    unnumbered = np.asarray(draw_panoptic(picture(), result))
+    widths = [
+        (drawing != under).any(axis=2).any(axis=0).sum()
+        for drawing, under in (
+            (numbered, plain),
+            (unnumbered, np.asarray(draw_panoptic(picture(), result, Style(labels=False)))),
+        )
+    ]
+    assert widths[0] > widths[1] + 10  # "#7 " and "#11 " stand before the names
 
 
 @pytest.mark.parametrize("size", [(1, 1), (40, 40), (300, 20_000)])

@@ -6,6 +6,7 @@ Source of the contrast: WCAG 2.2, "relative luminance" and "contrast ratio", 1 (
 from __future__ import annotations
 
 import colorsys
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ _EASY = 6.0  # contrast of letters and their patch; WCAG asks for 4.5
 _FAINT = 1.5  # a line of less contrast with what it runs over is hard to see
 
 
+@lru_cache(maxsize=1000)
 def class_colour(index: int) -> Colour:
     """A bright colour that is always the same for a class; grey below 0, the ids of what is not tracked."""
     if index < 0:
@@ -42,6 +44,7 @@ def ink_on(patch: Colour) -> Colour:
     return max(BLACK, WHITE, key=lambda ink: contrast(ink, patch))
 
 
+@lru_cache(maxsize=1000)
 def patch_of(colour: Colour) -> Colour:
     """The colour, lighter or darker if need be, so that `ink_on` it is read with ease."""
     ink = ink_on(colour)

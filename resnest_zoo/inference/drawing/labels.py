@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw
 
@@ -15,6 +15,7 @@ from resnest_zoo.inference.drawing.placement import Box, Placed, Room, Wanted, p
 from resnest_zoo.inference.drawing.segments import deepest, nearest, places_inside
 
 _CROWDED = 0.8  # of the size, where not all labels find room
+_FULL = 0.5  # of a picture is more than labels by objects can fill: the larger letters are not even tried
 _NOTE: Colour = (40, 40, 40)
 
 
@@ -55,19 +56,28 @@ class Arrangement:
 def arrange(labels: Sequence[Label], size_wh: tuple[int, int], letters: Letters) -> Arrangement:
     """Find places for labels, the first ones best; with smaller letters where not all find one."""
     smaller = letters.scaled(_CROWDED)
-    for some in (letters, smaller) if smaller.size < letters.size else (letters,):
-        found = _arrange(labels, size_wh, some, None)
-        if not found.dropped:
-            return found
+    sizes = [_size(label.texts[-1], letters) for label in labels]
+    if sum(width * height for width, height in sizes) < _FULL * size_wh[0] * size_wh[1]:
+        for some in (letters, smaller) if smaller.size < letters.size else (letters,):
+            found = _arrange(labels, size_wh, some, whole=True)
+            if found is not None:
+                return found
     width, height = _size(f"+{len(labels)}", smaller)
-    if width > size_wh[0] or height > size_wh[1]:
-        return found
-    return _arrange(labels, size_wh, smaller, (size_wh[0] - width, size_wh[1] - height, *size_wh))
+    fits = width <= size_wh[0] and height <= size_wh[1]
+    note = (size_wh[0] - width, size_wh[1] - height, *size_wh) if fits else None
+    last = _arrange(labels, size_wh, smaller, note)
+    assert last is not None
+    return last if last.dropped else replace(last, note=None)
 
 
 def _arrange(
-    labels: Sequence[Label], size_wh: tuple[int, int], letters: Letters, note: Box | None
-) -> Arrangement:
+    labels: Sequence[Label],
+    size_wh: tuple[int, int],
+    letters: Letters,
+    note: Box | None = None,
+    *,
+    whole: bool = False,
+) -> Arrangement | None:
     room = Room(size_wh, [label.anchor for label in labels])
     if note is not None:
         room.take(note)
@@ -77,10 +87,11 @@ def _arrange(
         sizes = tuple(_size(text, letters) for text in forms)
         inside = places_inside(label.piece, sizes[0]) if label.piece is not None and sizes else ()
         wanted.append(Wanted(_anchor(label, sizes), sizes, inside))
-    placed, dropped = place_all(room, wanted)
-    return Arrangement(
-        letters, tuple((place, texts[place.index][place.form]) for place in placed), dropped, note
-    )
+    placed = place_all(room, wanted, whole=whole)
+    if placed is None:
+        return None
+    told = tuple((place, texts[place.index][place.form]) for place in placed)
+    return Arrangement(letters, told, len(labels) - len(placed), note)
 
 
 def _anchor(label: Label, sizes: tuple[tuple[int, int], ...]) -> Box:

@@ -80,6 +80,7 @@ class Letters:
         """
         self.size = max(SMALLEST, round(size))
         self._chosen = font
+        self._boxes: dict[str, tuple[int, int, int, int]] = {}
         if font is not None and not _opens(font):
             raise ConfigError(f"font: expected a TrueType or OpenType file, got {shown(font)}")
 
@@ -93,10 +94,18 @@ class Letters:
 
     def box(self, text: str) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) of a text that is drawn at (0, 0); as high as most texts at least."""
-        font = self.font(text)
-        left, top, right, bottom = font.getbbox(text)
-        _, high, _, low = font.getbbox("Hgj")
-        return math.floor(left), math.floor(min(top, high)), math.ceil(right), math.ceil(max(bottom, low))
+        if text not in self._boxes:
+            font = self.font(text)
+            left, top, right, bottom = font.getbbox(text)
+            _, high, _, low = font.getbbox("Hgj")
+            edges = (
+                math.floor(left),
+                math.floor(min(top, high)),
+                math.ceil(right),
+                math.ceil(max(bottom, low)),
+            )
+            self._boxes[text] = edges
+        return self._boxes[text]
 
     def width(self, text: str) -> int:
         """Of a text, in pixels."""

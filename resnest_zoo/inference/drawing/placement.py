@@ -16,6 +16,7 @@ Array = np.ndarray[Any, Any]
 Box = tuple[int, int, int, int]
 
 _FAR = 6  # how many heights of a label it may lie away from its object
+_PATIENCE = 20  # after so many labels without room, the others look beside their objects alone
 _WEIGHED = 50  # of the free places, these first ones are compared
 _HIDDEN = 2.0  # what it costs to hide an object wholly, where 1 is the worst place beside one's own
 
@@ -79,12 +80,12 @@ class Room:
         """Let no other label stand there."""
         self._taken = np.concatenate([self._taken, [box]])
 
-    def place(self, wanted: Wanted, index: int) -> Placed | None:
-        """Find room for a label and take it; None where there is none."""
+    def place(self, wanted: Wanted, index: int, *, far: bool = True) -> Placed | None:
+        """Find room for a label, away from its object only if `far`, and take it; None: there is none."""
         for box in wanted.inside:
             if self.is_free(np.array([box]))[0]:
                 return self._put(Placed(index, 0, box, is_inside=True))
-        for near in (True, False):
+        for near in (True, False) if far else (True,):
             for form, size in enumerate(wanted.sizes):
                 box_or_none = self._best(wanted.anchor, size, near)
                 if box_or_none is not None:
@@ -112,11 +113,25 @@ class Room:
         return x0, y0, x1, y1
 
 
-def place_all(room: Room, wanted: Sequence[Wanted]) -> tuple[list[Placed], int]:
-    """Place labels, the first ones best; returns them and how many found no room."""
-    found = [room.place(label, index) for index, label in enumerate(wanted)]
-    placed = [label for label in found if label is not None]
-    return placed, len(wanted) - len(placed)
+def place_all(room: Room, wanted: Sequence[Wanted], *, whole: bool = False) -> list[Placed] | None:
+    """Place labels, the first ones best.
+
+    Args:
+        room: where.
+        wanted: the labels.
+        whole: give up, with None, as soon as one finds no room.
+    """
+    placed: list[Placed] = []
+    in_vain = 0
+    for index, label in enumerate(wanted):
+        place = room.place(label, index, far=in_vain < _PATIENCE)
+        if place is not None:
+            placed.append(place)
+        elif whole:
+            return None
+        else:
+            in_vain += 1
+    return placed
 
 
 def _beside(anchor: Box, size: tuple[int, int]) -> Array:

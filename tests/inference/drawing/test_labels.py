@@ -84,6 +84,15 @@ def test_many_labels_of_one_place_lead_there_until_there_is_no_room() -> None:
     assert found.note is not None
 
 
+def test_a_crowd_that_finds_room_after_all_has_no_note() -> None:
+    size = (120, 60)
+    rows = [(x, y, x + 60, y + 12) for x in (0, 60) for y in range(0, 60, 12)][:9]
+    labels = [Label(("person 97%",), class_colour(index), row) for index, row in enumerate(rows)]
+    found = arrange(labels, size, letters_for(size))
+    check(found, 9, size)
+    assert (found.dropped, found.note) == (0, None)
+
+
 def test_the_number_of_dropped_labels_is_drawn() -> None:
     size = (120, 60)
     labels = [Label(("person 97%",), class_colour(index), (10, 10, 50, 50)) for index in range(30)]
