@@ -29,6 +29,20 @@ def test_links_lead_to_files(page: str) -> None:
         assert "://" in link or (file.parent / link).exists(), link
 
 
+def test_the_first_screen_shows_install_predict_train_and_verify() -> None:
+    first = README.partition("\n## ")[0].splitlines()[:50]
+    for part in (
+        "](docs/demo.png)",
+        "pip install .",
+        "https://download.pytorch.org/whl/cpu",
+        "resnest-zoo predict photo.jpg",
+        'channel_order="BGR"',
+        "resnest-zoo train ",
+        "python -m benchmarks.verify ",
+    ):
+        assert any(part in line for line in first), part
+
+
 @pytest.mark.usefixtures("own_registry")
 def test_the_zoo_file_is_one(tmp_path: Path) -> None:
     (block,) = blocks("yaml")
