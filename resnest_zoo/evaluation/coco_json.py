@@ -56,7 +56,7 @@ class DetectionTruth:
         category_ids: K, by rising value.
         images: (A,) position in `image_ids`, in the order of the file.
         categories: (A,) position in `category_ids`.
-        boxes: (A, 4) x, y, width, height in pixels.
+        boxes: (A, 4) x, y, width, height in pixels, NaN where the file has none.
         areas: (A,) pixels, as the file says: COCO's are those of the masks, for boxes too.
         crowd: (A,) bool, regions of many objects: neither to be found nor a mistake.
         masks: A polygons or run-length encodings as in the file, None where it has none.
@@ -129,6 +129,25 @@ class DetectionTruth:
             masks=[self.masks[index] for index in kept.tolist()],
         )
 
+    @property
+    def has_boxes(self) -> bool:
+        """Whether any annotation has a box."""
+        return not np.isnan(self.boxes).all()
+
+    def check_boxes(self) -> None:
+        """Refuse what has no box.
+
+        Raises:
+            DataError: an annotation lacks it.
+        """
+        lacking = np.flatnonzero(np.isnan(self.boxes).any(axis=1))
+        if len(lacking):
+            first = self.image_ids[self.images[lacking[0]]]
+            raise DataError(
+                f"{self.source}, annotations: {len(lacking)} of {len(self.boxes)} entries lack 'bbox'; the "
+                f"first is of image {first}. Box AP needs it, mask AP does not"
+            )
+
     def check_masks(self) -> None:
         """Refuse what cannot be drawn as a mask.
 
@@ -199,7 +218,8 @@ def load_truth(path: str | Path) -> DetectionTruth:
 
     Annotations of images that the file does not list are left out, as pycocotools does, and logged; so are
     the number of crowds and the classes without an object. `iscrowd` may be missing and is false then.
-    Annotation ids are not read, as no metric depends on them.
+    Annotation ids are not read, as no metric depends on them. `bbox` may be missing where masks alone are
+    measured.
 
     Raises:
         DataError: the file is missing, no JSON, of another kind, or without annotations; it repeats an image
@@ -232,13 +252,23 @@ def make_truth(data: Row, source: str) -> DetectionTruth:
         category_ids=category_ids,
         images=places[places >= 0],
         categories=_places(at_categories, category_ids, "a category", where, source),
-        boxes=_numbers(_column(rows, "bbox", where), (4,), f"bbox {_BOX}", where),
+        boxes=_boxes(rows, where),
         areas=_areas(rows, where),
         crowd=_flags([row.get("iscrowd", 0) for row in rows], "iscrowd, which is 0, 1, true or false", where),
         masks=[row.get("segmentation") for row in rows],
     )
     _report_emptiness(truth, list(names.values()))
     return truth
+
+
+def _boxes(rows: list[Row], where: str) -> Array:
+    """(A, 4), NaN where there is none."""
+    boxes = np.full((len(rows), 4), np.nan)
+    boxed = [place for place, row in enumerate(rows) if "bbox" in row]
+    if len(boxed) == len(rows):  # places in a message are those in the file
+        return _numbers([row["bbox"] for row in rows], (4,), f"bbox {_BOX}", where)
+    boxes[boxed] = _numbers([rows[place]["bbox"] for place in boxed], (4,), f"bbox {_BOX}", where)
+    return boxes
 
 
 def _areas(rows: list[Row], where: str) -> Array:
@@ -358,11 +388,25 @@ def _places(ids: list[Any], known: tuple[ImageId, ...], what: str, where: str, s
     unknown = np.flatnonzero(places < 0).tolist()
     if unknown:
         names = list(dict.fromkeys(shown(ids[index]) for index in unknown))
+        reason = _kinds_of_ids([ids[index] for index in unknown], known) or "are they of another data set?"
         raise DataError(
             f"{where}: {len(unknown)} of {len(ids)} entries are of {what} that {source} does not have: "
-            f"{some(names)}; are they of another data set?"
+            f"{some(names)}; {reason}"
         )
     return places
+
+
+def _kinds_of_ids(unknown: list[Any], known: Sequence[ImageId]) -> str:
+    """What is wrong where an id is known as a text and given as a number, or the other way round."""
+    by_text = {str(name): name for name in known}
+    for name in unknown:
+        other = (
+            by_text.get(str(name)) if isinstance(name, (int, str)) and not isinstance(name, bool) else None
+        )
+        if other is not None:
+            there, here = ("a text", "a number") if isinstance(other, str) else ("a number", "a text")
+            return f"there {shown(other)} is {there}, and here {shown(name)} {here}, which is another id"
+    return ""
 
 
 def _numbers(values: list[Any], shape: tuple[int, ...], what: str, where: str) -> Array:

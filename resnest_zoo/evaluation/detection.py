@@ -305,6 +305,8 @@ def _read(
         truth = load_truth(truth)
     if kind == "segm":
         truth.check_masks()
+    else:
+        truth.check_boxes()
     found = read_rows(rows, truth, masks=kind == "segm")
     if image_ids is None:
         return truth, found
@@ -339,7 +341,7 @@ def _prepare_hotcoco(truth: DetectionTruth, found: DetectionRows, kind: Kind) ->
         *_images_and_categories(truth),
         truth.images + 1,
         truth.categories + 1,
-        truth.boxes,
+        np.nan_to_num(truth.boxes),  # of masks, boxes may be missing
         area=truth.areas,
         iscrowd=truth.crowd,
         segmentation=masks,
@@ -366,7 +368,7 @@ def _prepare_pycocotools(truth: DetectionTruth, found: DetectionRows, kind: Kind
     annotated = {
         "image_id": (truth.images + 1).tolist(),
         "category_id": (truth.categories + 1).tolist(),
-        "bbox": truth.boxes.tolist(),
+        "bbox": np.nan_to_num(truth.boxes).tolist(),
         "area": truth.areas.tolist(),
         "iscrowd": truth.crowd.astype(int).tolist(),
         "segmentation": truth.masks,

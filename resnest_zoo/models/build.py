@@ -206,7 +206,7 @@ def _build_mask_branch(cfg: Config, backbone: FPN) -> tuple[ROIPooler, nn.Module
     heads = [
         MaskHead(
             backbone.out_channels,
-            (c.conv_dim,) * c.num_conv,
+            (c.conv_dim,) * (c.num_conv + 1),
             cfg.model.roi_heads.num_classes,
             c.cls_agnostic_mask,
             c.norm,

@@ -18,18 +18,28 @@ class MaskHead(nn.Module):
     def __init__(
         self, in_channels: int, conv_dims: tuple[int, ...], num_classes: int, class_agnostic: bool, norm: str
     ) -> None:
+        """Build the layers.
+
+        Args:
+            in_channels: of the pooled features.
+            conv_dims: channels that each convolution gives, and last those of the upsampling.
+            num_classes: K.
+            class_agnostic: one mask for all classes.
+            norm: of the convolutions.
+        """
         super().__init__()
-        self.num_convs = len(conv_dims)
+        *conv_dims_before, upsampled = conv_dims
+        self.num_convs = len(conv_dims_before)
         self.class_agnostic = class_agnostic
         self.class_layers = () if class_agnostic else ("predictor",)
         channels = in_channels
-        for k, dim in enumerate(conv_dims, 1):
+        for k, dim in enumerate(conv_dims_before, 1):
             conv = Conv2d(channels, dim, 3, norm=norm)
             init_msra_(conv)
             self.add_module(f"mask_fcn{k}", conv)
             channels = dim
-        self.deconv = nn.ConvTranspose2d(channels, channels, kernel_size=2, stride=2)
-        self.predictor = Conv2d(channels, 1 if class_agnostic else num_classes, 1)
+        self.deconv = nn.ConvTranspose2d(channels, upsampled, kernel_size=2, stride=2)
+        self.predictor = Conv2d(upsampled, 1 if class_agnostic else num_classes, 1)
         init_msra_(self.deconv)
         init_normal_(self.predictor, std=0.001)
 

@@ -177,7 +177,8 @@ def _metrics(model: GeneralizedRCNN, data: ValidationSet, records: list[dict[str
     rows = [row for record in records for row in record["detections"]]
     if model.roi_heads.mask_head is not None:
         found |= _detection_metrics(data, rows, "segm")
-    found |= _detection_metrics(data, rows, "bbox")
+    if data.truth.has_boxes:
+        found |= _detection_metrics(data, rows, "bbox")
     return {name: None if value is None else 100 * value for name, value in found.items()}
 
 

@@ -101,6 +101,10 @@ def read_validation_set(
     truth.check_objects()
     if model.roi_heads.mask_head is not None:
         truth.check_masks()
+    if model.roi_heads.mask_head is not None and not truth.has_boxes:
+        logger.warning("%s: no annotation has a 'bbox': masks alone are measured", annotations)
+    else:
+        truth.check_boxes()
     segments = None
     if panoptic is not None and model.categories.stuff:
         segments = read_tables(panoptic.annotations, "annotations", "categories")

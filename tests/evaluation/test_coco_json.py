@@ -112,10 +112,6 @@ Change = Callable[[dict[str, Any]], Any]
         (lambda t: t["annotations"].clear(), "its list of annotations is empty"),
         (lambda t: t["images"].clear(), "its list of images is empty"),
         (
-            lambda t: t["annotations"][1].pop("bbox"),
-            "1 of 2 entries lack 'bbox'; the first is an object with",
-        ),
-        (
             lambda t: [row.pop("area") for row in t["annotations"]],
             "2 of 2 entries lack 'area'; .* pixels of the mask, or width times height of the box",
         ),
@@ -164,6 +160,45 @@ def test_a_wrong_truth_is_refused(tmp_path: Path, change: Change, complaint: str
     with pytest.raises(DataError, match=complaint) as caught:
         load_truth(path)
     assert str(path) in str(caught.value)
+
+
+def test_boxes_are_asked_for_where_they_are_measured(tmp_path: Path) -> None:
+    build = small_set()
+    build.truth["annotations"][1].pop("bbox")
+    truth = load_truth(build.write(tmp_path))
+    truth.check_masks()
+    assert truth.boxes[0].tolist() == [1, 2, 3, 4]
+    assert np.isnan(truth.boxes[1]).all()
+    with pytest.raises(
+        DataError, match=r"instances\.json, annotations: 1 of 2 entries lack 'bbox'; the first is of image 3"
+    ):
+        truth.check_boxes()
+    truth.of_categories([5]).check_boxes()
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_an_id_as_a_text_beside_one_as_a_number_is_told(tmp_path: Path, many: bool) -> None:
+    truth = load_truth(small_set().write(tmp_path))
+    rows = small_set().rows
+    for row in rows if many else rows[:1]:
+        row["image_id"] = str(row["image_id"])
+    with pytest.raises(
+        DataError, match=r"have: '3'.*; there 3 is a number, and here '3' a text, which is another id$"
+    ):
+        read_rows(rows, truth, masks=False)
+    rows[0]["image_id"], rows[0]["category_id"] = 3, "2"
+    with pytest.raises(DataError, match=r"a category .* have: '2'; there 2 is a number, and here '2' a text"):
+        read_rows(rows[:1], truth, masks=False)
+    build = small_set()
+    for image in build.truth["images"]:
+        image["id"] = str(image["id"])
+    for row in build.truth["annotations"]:
+        row["image_id"] = str(row["image_id"])
+    truth = load_truth(build.write(tmp_path))
+    with pytest.raises(
+        DataError, match="have: 3, 7; there '3' is a text, and here 3 a number, which is another id"
+    ):
+        read_rows(small_set().rows, truth, masks=False)
 
 
 @pytest.mark.parametrize(

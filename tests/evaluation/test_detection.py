@@ -377,3 +377,21 @@ def test_ap_is_that_of_the_plain_loop(tmp_path: Path, evaluator: Evaluator) -> N
     found = evaluate_detections(build.write(tmp_path), build.rows, "bbox", evaluator=evaluator)
     assert 0.1 < naive_ap(build.truth, build.rows) < 0.6
     assert found.ap == pytest.approx(naive_ap(build.truth, build.rows), abs=1e-12)
+
+
+@pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
+def test_a_truth_of_masks_alone_scores_masks(tmp_path: Path, evaluator: Any) -> None:
+    build = Builder()
+    build.image(1)
+    build.object(1, 1, [10, 20, 30, 40])
+    build.object(1, 2, [60, 20, 30, 40])
+    build.found(1, 1, [10, 20, 30, 40], 0.9)
+    build.found(1, 2, [62, 20, 30, 40], 0.8)
+    with_boxes = evaluate_detections(build.write(tmp_path), build.rows, "segm", evaluator=evaluator)
+    for row in build.truth["annotations"]:
+        del row["bbox"]
+    path = build.write(tmp_path)
+    assert evaluate_detections(path, build.rows, "segm", evaluator=evaluator) == with_boxes
+    assert 0 < (with_boxes.ap or 0) < 1
+    with pytest.raises(DataError, match="2 of 2 entries lack 'bbox'"):
+        evaluate_detections(path, build.rows, "bbox", evaluator=evaluator)

@@ -62,3 +62,14 @@ def test_what_mmdetection_computes_otherwise_is_built_where_the_config_says_so()
         f"roi_heads.mask_head.{stage}.predictor.bias" for stage in range(3)
     ]
     assert {f"roi_heads.mask_head.{stage}.predictor" for stage in range(3)} <= set(theirs.class_layers)
+
+
+@pytest.mark.parametrize("convolutions", [0, 1])
+def test_the_width_of_the_mask_head_is_that_of_its_upsampling_too(convolutions: int) -> None:
+    """As detectron2's MaskRCNNConvUpsampleHead, whose last width is the upsampling's."""
+    keys = ("MODEL.ROI_MASK_HEAD.NUM_CONV", str(convolutions), "MODEL.ROI_MASK_HEAD.CONV_DIM", "12")
+    head = tiny_model(*MASK, *keys).roi_heads.mask_head
+    assert isinstance(head, MaskHead)
+    assert head.num_convs == convolutions
+    assert tuple(head.deconv.weight.shape) == (12 if convolutions else 8, 12, 2, 2)  # from FPN.OUT_CHANNELS
+    assert head.predictor.weight.shape[1] == 12

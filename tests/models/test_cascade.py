@@ -85,7 +85,7 @@ def test_sides_are_clamped_in_every_stage_where_asked():
 
 def masked_cascade() -> CascadeROIHeads:
     """With a mask head for each stage."""
-    heads = nn.ModuleList(MaskHead(3, (4,), 4, False, "") for _ in WEIGHTS)
+    heads = nn.ModuleList(MaskHead(3, (4, 4), 4, False, "") for _ in WEIGHTS)
     for head in heads:
         head.predictor.weight.data.normal_()  # type: ignore[operator, union-attr]
     return cascade(mask_branch=(ROIPooler(NAMES, STRIDES, 7, 0), heads))

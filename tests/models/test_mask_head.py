@@ -11,7 +11,7 @@ from tests.models.test_roi_heads import NAMES, SAMPLING, SIZE, STRIDES, pyramid,
 
 def mask_head(class_agnostic: bool = False) -> MaskHead:
     torch.manual_seed(0)
-    head = MaskHead(3, (4, 5), 6, class_agnostic, "").double()
+    head = MaskHead(3, (4, 5, 7), 6, class_agnostic, "").double()
     head.predictor.weight.data.normal_()
     return head
 

@@ -207,3 +207,24 @@ def test_classes_that_the_model_lacks_are_void_by_name(folder: Path) -> None:
     assert {segment.category_id for segment in truth.segments} == {3, 20}
     assert set(np.unique(truth.ids).tolist()) == {0, 1, 3}
     assert evaluate(model, data, World()) is not None
+
+
+def test_where_no_object_has_a_box_masks_alone_are_measured(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, without_masks = model_of(folder, MASKS), model_of(folder, {})
+    both = evaluate(model, small_validation(folder, model), World())
+    edit(folder / "annotations.json", lambda c: [row.pop("bbox") for row in c["annotations"]])
+    data = small_validation(folder, model)
+    assert "no annotation has a 'bbox': masks alone are measured" in caplog.text
+    masks = evaluate(model, data, World())
+    assert masks == {name: value for name, value in both.items() if name.startswith("segm/")}
+    with pytest.raises(DataError, match="entries lack 'bbox'"):
+        small_validation(folder, without_masks)
+
+
+def test_boxes_of_some_objects_alone_are_refused(folder: Path) -> None:
+    model = model_of(folder, MASKS)
+    edit(folder / "annotations.json", lambda c: c["annotations"][0].pop("bbox"))
+    with pytest.raises(DataError, match=r"1 of .* entries lack 'bbox'"):
+        small_validation(folder, model)
