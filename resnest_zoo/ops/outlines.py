@@ -35,7 +35,12 @@ def trace_outlines(mask: Array) -> list[Outline]:
     """
     if mask.ndim != 2 or mask.dtype != bool:
         raise ShapeError(f"trace_outlines: expected a bool mask (H, W), got {mask.dtype} {mask.shape}")
-    rings = [simple for ring in _follow(mask) for simple in _split(ring)]
+    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return []
+    window = mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]  # most masks fill a small part
+    origin = (int(cols[0]), int(rows[0]))
+    rings = [simple for ring in _follow(window, origin) for simple in _split(ring)]
     outlines = [[ring] for ring in rings if signed_area(ring) > 0]
     for hole in rings:
         if signed_area(hole) < 0:
@@ -50,8 +55,11 @@ def signed_area(ring: Ring) -> float:
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
-def _follow(mask: Array) -> list[Ring]:
-    """Closed ways along pixel edges, the mask's pixels on their right; they may pass a point twice."""
+def _follow(mask: Array, origin: tuple[int, int]) -> list[Ring]:
+    """Closed ways along pixel edges, the mask's pixels on their right; they may pass a point twice.
+
+    `origin` (x, y) is where the mask's upper left corner is.
+    """
     x, y, right, down = _corners(mask)
     across = _partners(np.lexsort((right, x, y)))  # the other end of each corner's horizontal edge
     along = _partners(np.lexsort((down, y, x)))
@@ -65,7 +73,7 @@ def _follow(mask: Array) -> list[Ring]:
         while not visited[at]:
             for next_corner in (across, along):
                 visited[at] = True
-                ring.append((int(x[at]), int(y[at])))
+                ring.append((int(x[at]) + origin[0], int(y[at]) + origin[1]))
                 at = int(next_corner[at])
         rings.append(ring if inside[start] else ring[::-1])
     return rings

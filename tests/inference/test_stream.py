@@ -91,6 +91,23 @@ def test_a_stream_with_test_time_augmentation(pictures: list[torch.Tensor]) -> N
         assert_same(one, predict(source))
 
 
+def test_a_model_that_is_compiled_as_a_whole_is_called_as_a_whole(pictures: list[torch.Tensor]) -> None:
+    model = tiny_model(*MASK)
+    expected = [PicturePredictor(model, score_threshold=0.3)(image) for image in pictures]
+    calls: list[int] = []
+
+    def compiled(images: Any, **options: Any) -> Any:
+        calls.append(len(images))
+        return model.forward(images, **options)
+
+    model._compiled_call_impl = compiled  # as model.compile() sets it
+    predict = PicturePredictor(model, score_threshold=0.3)
+    for one, alone in zip(predict.stream(pictures, batch_size=2), expected, strict=True):
+        assert_same(one, alone)
+    assert sum(calls) == len(pictures)
+    assert max(calls) == 2
+
+
 def test_pictures_of_one_padded_size_share_batches(
     predict: PicturePredictor, pictures: list[torch.Tensor]
 ) -> None:
