@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from resnest_zoo.inference import TTA
     from resnest_zoo.inference.film import VideoWriter
     from resnest_zoo.models import build_model
+    from resnest_zoo.optimization import optimize
     from resnest_zoo.registry import Entry, Reported, info, list_models, load_zoo, register
 
 __version__ = "0.1.0"
@@ -46,6 +47,7 @@ __all__ = [
     "load_checkpoint",
     "load_config",
     "load_zoo",
+    "optimize",
     "register",
 ]
 
@@ -66,6 +68,7 @@ _LAZY = {
     "list_models": "resnest_zoo.registry",
     "load_checkpoint": "resnest_zoo.checkpoint",
     "load_config": "resnest_zoo.config",
+    "optimize": "resnest_zoo.optimization",
     "load_zoo": "resnest_zoo.registry",
     "register": "resnest_zoo.registry",
 }
