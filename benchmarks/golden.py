@@ -34,6 +34,7 @@ from resnest_zoo.config import load_config
 from resnest_zoo.errors import UnknownModelError
 from resnest_zoo.inference.tta import TTA
 from resnest_zoo.models import GeneralizedRCNN, build_model
+from resnest_zoo.optimization import optimize
 from resnest_zoo.registry import info
 from resnest_zoo.structures import Instances
 
@@ -114,8 +115,12 @@ class Outcome:
         return f"{'pass' if self.passed else 'FAIL'}  {self.file.name:<44} {shown}".rstrip()
 
 
-def check(path: Path, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Outcome:
-    """Run the model of a golden file under the file's conditions and compare every output it holds."""
+def check(
+    path: Path, dtype: torch.dtype = torch.float64, device: str = "cpu", *, optimized: bool = False
+) -> Outcome:
+    """Run the model of a golden file, or its optimised copy, under the file's conditions and compare every
+    output it holds.
+    """
     # numpy leaves a damaged file open when it opens the file itself.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         golden = {key: stored[key] for key in stored.files}
@@ -126,6 +131,7 @@ def check(path: Path, dtype: torch.dtype = torch.float64, device: str = "cpu") -
     theirs = golden_mmdetection.is_theirs(path)
     model = golden_mmdetection.load_model(path, opts) if theirs else filled_model(_stem(path), opts, weights)
     model = model.to(device, dtype)
+    model = optimize(model, share=True) if optimized else model
     sizes = golden["sizes"].tolist() if "sizes" in golden else [golden["size"].tolist()]
     pictures = [torch.from_numpy(image(*size, int(golden["seed"]) + k)) for k, size in enumerate(sizes)]
     # The stored pictures are in the order the reference's model wants; callers hand in RGB.

@@ -33,6 +33,7 @@ from resnest_zoo.distributed import World
 from resnest_zoo.errors import ConfigError, ZooError
 from resnest_zoo.hub.staging import staged
 from resnest_zoo.models import GeneralizedRCNN
+from resnest_zoo.ops import choice
 from resnest_zoo.registry import Entry
 
 _SEED = 0  # of the pictures that --limit draws
@@ -58,6 +59,7 @@ class Settings:
         limit: only so many pictures, drawn at random; 0 takes all.
         resume: go on where an earlier run with the same settings was interrupted.
         submission: also detect on test-dev and write the zip for COCO's server.
+        optimize: measure the optimised copies of the models.
     """
 
     coco: Path | None
@@ -69,6 +71,7 @@ class Settings:
     limit: int = 0
     resume: bool = False
     submission: bool = False
+    optimize: bool = False
 
 
 Advance = Callable[
@@ -219,6 +222,7 @@ class _Run:
                 weights=self.weights,
                 device=world.device(self.settings.device),
                 overrides={**THRESHOLDS, **self.data.sizes},
+                optimize=self.settings.optimize,
             ).to(getattr(torch, self.settings.dtype))
             self._check_categories(model)
         except ZooError as error:
@@ -284,4 +288,6 @@ class _Run:
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "dtype": self.settings.dtype,
             "versions": versions(),
+            # Of the exact models as ever, lest what was measured before could not be resumed.
+            **({"optimized": True, "kernels": choice.setting()} if self.settings.optimize else {}),
         }

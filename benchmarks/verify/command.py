@@ -92,6 +92,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="processes reading pictures; by default 2, never more than processors",
     )
+    add("--optimize", action="store_true", help="of the optimised copies, golden by default in float32")
     add("--limit", type=_positive, default=0, metavar="N", help="only N random pictures; gives no verdict")
     add("--output", type=Path, default=Path("verify_results"), metavar="DIR", help="keep all results there")
     add("--resume", action="store_true", help="go on where an interrupted run was")
@@ -220,8 +221,9 @@ class _Run:
         if entry.config is None:
             return Finding(Status.NOT_VERIFIABLE, "a backbone, not a detector")
         if level == "golden":
-            dtype = getattr(torch, self.args.dtype or "float64")
-            return checks.check_golden(self.files.get(name, []), dtype, self.args.device)
+            dtype = getattr(torch, _golden_dtype(self.args))
+            files, optimized = self.files.get(name, []), self.args.optimize
+            return checks.check_golden(files, dtype, self.args.device, optimized=optimized)
         finding, path = self._fetch(entry)
         return finding if level == "bytes" or path is None else checks.check_load(entry, path)
 
@@ -243,6 +245,7 @@ class _Run:
             limit=self.args.limit,
             resume=self.args.resume,
             submission=self.args.submission,
+            optimize=self.args.optimize,
         )
         finding, path = self._fetch(entry)
         if path is None and "bytes" in self.args.level:
@@ -251,11 +254,17 @@ class _Run:
         return self.world.broadcast(found)
 
 
+def _golden_dtype(args: argparse.Namespace) -> str:
+    """Optimised copies of models in float64 compute as the models themselves do."""
+    return str(args.dtype or ("float32" if args.optimize else "float64"))
+
+
 def _write(args: argparse.Namespace, outcomes: list[ModelOutcome], problems: list[str]) -> None:
     """The report in every form asked for."""
     document = {
         "levels": args.level,
         "device": args.device,
+        "optimized": args.optimize,
         "versions": versions(),
         "problems": problems,
         "models": [outcome.to_dict() for outcome in outcomes],
@@ -272,5 +281,5 @@ def _write(args: argparse.Namespace, outcomes: list[ModelOutcome], problems: lis
         with staged(args.junit) as part:
             part.write_text(junit(outcomes, problems), encoding="utf-8")
     if args.record:
-        dtypes = {"golden": args.dtype or "float64", "coco": args.dtype or "float32"}
-        record(outcomes, args.device, dtypes, versions())
+        dtypes = {"golden": _golden_dtype(args), "coco": args.dtype or "float32"}
+        record(outcomes, args.device, dtypes, versions(), optimized=args.optimize)

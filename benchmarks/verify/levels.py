@@ -49,14 +49,14 @@ def check_load(entry: Entry, path: Path) -> Finding:
     return Finding(Status.PASS, f"{tensors} tensors, {parameters:,} parameters")
 
 
-def check_golden(files: list[Path], dtype: torch.dtype, device: str) -> Finding:
-    """Recompute every stored output of a model."""
+def check_golden(files: list[Path], dtype: torch.dtype, device: str, *, optimized: bool = False) -> Finding:
+    """Recompute every stored output of a model, or of its optimised copy."""
     if not files:
         return Finding(Status.NOT_VERIFIABLE, "no output of the reference is stored for this model")
     failed, lines, figures = 0, [], {}
     for path in files:
         try:
-            outcome = golden.check(path, dtype, device)
+            outcome = golden.check(path, dtype, device, optimized=optimized)
         except Exception as error:  # one broken file must not hide what the others show
             outcome = golden.Outcome(path, failures=[f"cannot be checked: {type(error).__name__}: {error}"])
         failed += not outcome.passed

@@ -52,7 +52,12 @@ class Row:
 
 
 def record(
-    outcomes: Iterable[ModelOutcome], device: str, dtypes: dict[str, str], versions: dict[str, str]
+    outcomes: Iterable[ModelOutcome],
+    device: str,
+    dtypes: dict[str, str],
+    versions: dict[str, str],
+    *,
+    optimized: bool = False,
 ) -> None:
     """Keep the measurements of the levels `golden` and `coco` that came to a verdict.
 
@@ -61,6 +66,7 @@ def record(
         device: what it ran on.
         dtypes: by level.
         versions: by package.
+        optimized: of optimised copies: they are kept in files of their own, and are no proof of the models.
     """
     today = datetime.now(UTC).date().isoformat()
     others = " ".join(f"{name} {number}" for name, number in versions.items() if name != "torch")
@@ -71,9 +77,9 @@ def record(
             if (finding := outcome.findings.get(level)) is not None
             for row in _rows(outcome.name, level, finding, dtype, (today, others))
         ]
-        torch_version = versions["torch"].partition("+")[0]
+        stem = f"{level}-{device_slug(device)}-{dtype}-torch{versions['torch'].partition('+')[0]}"
         if rows:
-            _replace(FOLDER / f"{level}-{device_slug(device)}-{dtype}-torch{torch_version}.csv", rows)
+            _replace(FOLDER / f"{'optimized-' if optimized else ''}{stem}.csv", rows)
 
 
 def device_slug(device: str) -> str:

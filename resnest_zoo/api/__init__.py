@@ -21,6 +21,7 @@ from resnest_zoo.errors import CheckpointError, ConfigError, IntegrityError, Unk
 from resnest_zoo.inference.predictor import PicturePredictor
 from resnest_zoo.inference.wanted import check_score_threshold
 from resnest_zoo.models import GeneralizedRCNN, build_model
+from resnest_zoo.optimization import optimize as _optimize
 from resnest_zoo.registry import Entry, fetch_weights, info, list_models
 
 _BY_ARGUMENT = {"MODEL.WEIGHTS": "weights", "MODEL.DEVICE": "device"}  # keys that no model is built from
@@ -53,6 +54,7 @@ def get(
     progress: bool | None = None,
     overrides: Sequence[str] | Mapping[str, object] = (),
     rename: bool = True,
+    optimize: bool = False,
 ) -> GeneralizedRCNN:
     """Build a detector of the zoo, of a config file or of a training run, in evaluation mode.
 
@@ -78,6 +80,7 @@ def get(
             names for its classes, in order. Else, as for training on other data, classes keep what the
             checkpoint has under their names, and the others start fresh. The same names in another order are
             taken by name in any case.
+        optimize: return what `resnest_zoo.optimize` makes of the model, for inference on the CPU.
 
     Returns:
         The model. Call it with a list of RGB uint8 tensors (3, H, W); see `GeneralizedRCNN.forward`.
@@ -95,7 +98,7 @@ def get(
     cfg, named = _with_classes(origin, changes, num_classes, categories)
     checkpoint = _open_checkpoint(origin, pretrained, weights, progress)
     if checkpoint is None:
-        return build_model(cfg, named).to(chosen)
+        return _finished(build_model(cfg, named), chosen, optimize)
     if weights is not None and (is_theirs(checkpoint) or (num_classes is None and categories is None)):
         origin = trained_as(checkpoint, origin) or origin
         cfg, named = _with_classes(origin, changes, num_classes, categories)
@@ -125,7 +128,11 @@ def get(
         )
     except CheckpointError as error:
         raise CheckpointError(f"{error}{_class_hint(error)}", error.clashes) from error
-    return model.to(chosen)
+    return _finished(model, chosen, optimize)
+
+
+def _finished(model: GeneralizedRCNN, device: torch.device, optimize: bool) -> GeneralizedRCNN:
+    return _optimize(model.to(device), share=True) if optimize else model.to(device)
 
 
 def find_config(name: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> Config:
@@ -361,6 +368,7 @@ class Predictor(PicturePredictor):
         max_detections: int | None = None,
         tta: bool = False,
         device: torch.device | str | None = None,
+        exact: bool = False,
         **options: Any,
     ) -> None:
         """Build the model where a name is given.
@@ -372,6 +380,8 @@ class Predictor(PicturePredictor):
             max_detections: no more detections of a picture than so many, the best.
             tta: use the config's test-time augmentation; slow.
             device: by default a GPU if there is one.
+            exact: compute as the reference does. By default, on the CPU, what `resnest_zoo.optimize` makes of
+                the model is used; it has the model's own tensors.
             **options: further arguments of `get`, such as `weights` or `num_classes`.
 
         Raises:
@@ -387,9 +397,18 @@ class Predictor(PicturePredictor):
         elif given := [*options, *(["device"] if device is not None else [])]:
             raise ConfigError(f"a model already built takes no more arguments of `get`: {', '.join(given)}")
         super().__init__(
-            model,
+            model if exact else _optimized_on_cpu(model),
             score_threshold=score_threshold,
             classes=classes,
             max_detections=max_detections,
             tta=tta,
         )
+
+
+def _optimized_on_cpu(model: GeneralizedRCNN) -> GeneralizedRCNN:
+    """An optimised copy where it gains something; what is no detector is left for others to refuse."""
+    if not isinstance(model, GeneralizedRCNN) or model.training:
+        return model
+    parameter = next(model.parameters())
+    gains = parameter.device.type == "cpu" and parameter.dtype == torch.float32
+    return _optimize(model, share=True) if gains else model

@@ -73,6 +73,16 @@ class CommandParser(argparse.ArgumentParser):
         del found.set
 
 
+def add_exact(parser: argparse.ArgumentParser) -> None:
+    """Add `--exact`."""
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="compute as the reference does, to the last bit; by default, on the CPU, the optimised copy is "
+        "used, whose boxes may differ by 1e-3 pixels",
+    )
+
+
 def add_overrides(parser: CommandParser, *, rest: bool = False) -> None:
     """Let a command change keys of the config; its `overrides` become keys and values in turn.
 

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from resnest_zoo.cli.arguments import add_model, add_overrides
+from resnest_zoo.cli.arguments import add_exact, add_model, add_overrides
 from resnest_zoo.cli.common import print_metrics, require_figures, show_warnings
 from resnest_zoo.cli.train import BY_NAME, default_device, panoptic_files, require_data
 
@@ -33,6 +33,7 @@ def add_commands(commands: Any) -> None:
         help="panoptic annotations and their PNG files, for panoptic models",
     )
     evaluate.add_argument("--by-name", action="store_true", help=BY_NAME)
+    add_exact(evaluate)
     add_overrides(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
@@ -47,7 +48,13 @@ def _evaluate(args: argparse.Namespace) -> int:
     require_data(args.json, args.images, args.panoptic)
     with join() as world:
         device = world.device(args.device or default_device())
-        model = get(args.model, weights=args.weights, device=device, overrides=args.overrides)
+        model = get(
+            args.model,
+            weights=args.weights,
+            device=device,
+            overrides=args.overrides,
+            optimize=not args.exact and device == "cpu",
+        )
         panoptic = panoptic_files(args.panoptic)
         data = read_validation_set(args.json, args.images, model, panoptic, world, by_name=args.by_name)
         metrics = evaluate(model, data, world)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnest_zoo.cli.arguments import add_model, add_overrides, fraction, names, positive
+from resnest_zoo.cli.arguments import add_exact, add_model, add_overrides, fraction, names, positive
 from resnest_zoo.cli.batch import Batch
 from resnest_zoo.cli.common import show_warnings, sole_run
 from resnest_zoo.cli.drawing import add_drawing, drawing_of
@@ -77,6 +77,7 @@ def add_commands(commands: Any) -> None:
         metavar="S",
         help="leave out weaker ones, 0-1; default 0.5",
     )
+    add_exact(predict)
     predict.add_argument("--tta", action="store_true", help="several scales and mirror images; slow")
     add_drawing(predict)
     add_overrides(predict)
@@ -145,6 +146,7 @@ def _build(args: argparse.Namespace) -> PicturePredictor:
             weights=args.weights,
             categories=args.class_names,
             overrides=args.overrides,
+            exact=args.exact,
         )
     except ConfigError as error:
         if args.classes is None or not str(error).startswith("classes: "):

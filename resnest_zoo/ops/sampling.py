@@ -10,6 +10,9 @@ Legend: N images, C channels, H and W, R regions, S pooled side, G deformable gr
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,10 +22,41 @@ from resnest_zoo.ops import choice, operators
 from resnest_zoo.ops.operators import in_graph
 
 
+@dataclass(frozen=True)
+class DeformFilters:
+    """Weights of a deformable convolution, in the order of one implementation, too.
+
+    Attributes:
+        weight: (C_out, C_in / groups, k, k).
+        module: the implementation.
+        packed: what that has made of them.
+    """
+
+    weight: Tensor
+    module: ModuleType | None = None
+    packed: Any = None
+
+    def of(self, module: ModuleType) -> Any:
+        """The weights as an implementation likes them best."""
+        return self.packed if module is self.module else self.weight
+
+
+def prepare_deform_filters(weight: Tensor, groups: int) -> DeformFilters:
+    """Bring weights (C_out, C_in / groups, k, k) into the order of the implementation that will take them.
+
+    Raises:
+        ZooError: the implementation that `RESNEST_ZOO_KERNELS` asks for cannot take them.
+    """
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    module = choice.choose("deform_conv2d", weight, weight, None, weight, None, False, 1, 1)
+    pack = getattr(module, "pack_deform_conv2d", None)
+    return DeformFilters(weight, module, pack(weight, groups)) if pack else DeformFilters(weight)
+
+
 def deform_conv2d(
     x: Tensor,
     offset: Tensor,
-    weight: Tensor,
+    weight: Tensor | DeformFilters,
     mask: Tensor | None = None,
     *,
     stride: int = 1,
@@ -41,8 +75,8 @@ def deform_conv2d(
     Args:
         x: (N, C_in, H, W).
         offset: (N, 2 * G * k * k, H', W'), (y, x) pairs in input pixels.
-        weight: (C_out, C_in / groups, k, k). Computation is in its dtype where the kernel has that, else in
-            float32.
+        weight: (C_out, C_in / groups, k, k), or what `prepare_deform_filters` makes of it. Computation is in
+            its dtype where the kernel has that, else in float32.
         mask: (N, G * k * k, H', W'), a factor for each sample; None is all ones.
         stride: of both directions.
         padding: of both directions.
@@ -61,14 +95,17 @@ def deform_conv2d(
 
     Source: torchvision, `ops.deform_conv2d`.
     """
+    filters = weight if isinstance(weight, DeformFilters) else DeformFilters(weight)
     if implementation != "exact":
         if not _is_finite(offset, mask):
             raise NonFiniteError(_advice(name, x.dtype))
-        args = (x, offset, mask, weight, bias, relu, stride, padding)
-        fast: Tensor = choice.choose("deform_conv2d", *args, implementation=implementation).deform_conv2d(
-            *args
+        rest = (bias, relu, stride, padding)
+        module = choice.choose(
+            "deform_conv2d", x, offset, mask, filters.weight, *rest, implementation=implementation
         )
+        fast: Tensor = module.deform_conv2d(x, offset, mask, filters.of(module), *rest)
         return fast
+    weight = filters.weight
     sampled = _deform_exactly(x, offset, weight, mask, stride, padding, name)
     sampled = sampled if bias is None else sampled + bias[:, None, None]
     return sampled.relu() if relu else sampled

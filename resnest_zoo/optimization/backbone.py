@@ -19,8 +19,8 @@ from resnest_zoo.optimization.layers import (
     OptimizedConv2d,
     OptimizedDeformConv2d,
     fold,
+    fold_deform,
     folded,
-    run_deform,
     to_channels_last,
 )
 
@@ -55,11 +55,8 @@ class OptimizedSplitAttention(Optimized, SplitAttention):
 
     def prepare(self) -> Any:
         """The large convolution, and what `folded` gives of the first small one, each with its norm."""
-        if isinstance(self.conv, DeformConv2d):
-            conv: Any = folded(self.conv.weight, self.conv.bias, self.bn0)
-            conv = (to_channels_last(conv[0]), *conv[1:])
-        else:
-            conv = fold(self.conv, self.bn0)  # type: ignore[arg-type]
+        deformable = isinstance(self.conv, DeformConv2d)
+        conv = (fold_deform if deformable else fold)(self.conv, self.bn0)  # type: ignore[arg-type]
         return conv, folded(self.fc1.weight, self.fc1.bias, self.bn1)
 
     def forward(self, x: Tensor, *offset_and_mask: Tensor) -> Tensor:
@@ -75,8 +72,7 @@ class OptimizedSplitAttention(Optimized, SplitAttention):
             x = conv(x, relu=True)
         else:
             offset, mask = (*offset_and_mask, None)[:2]
-            assert offset is not None
-            x = run_deform(self.conv, conv, x, offset, mask, relu=True)  # type: ignore[arg-type]
+            x = conv(x, offset, mask, relu=True)
         pooled = split_attention_gap(x, self.radix)[:, :, None, None]  # (N, C, 1, 1)
         hidden = F.conv2d(pooled, weight, bias, groups=self.groups)
         hidden = (hidden if norm is None else norm(hidden)).relu_()

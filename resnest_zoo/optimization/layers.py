@@ -18,7 +18,7 @@ from resnest_zoo.errors import ZooError
 from resnest_zoo.models.layers import Conv2d, DeformConv2d, FrozenBatchNorm2d
 from resnest_zoo.ops import choice
 from resnest_zoo.ops.convolution import PreparedConv, conv2d, prepare_conv2d
-from resnest_zoo.ops.sampling import deform_conv2d, in_graph
+from resnest_zoo.ops.sampling import DeformFilters, deform_conv2d, in_graph, prepare_deform_filters
 
 
 class Optimized(nn.Module):
@@ -187,18 +187,64 @@ class OptimizedConv2d(Optimized, Conv2d):
         return self.run(x) if self.can_run(x) else super().forward(x)
 
 
+@dataclass(frozen=True)
+class DeformLayer:
+    """A deformable convolution and the norm behind it.
+
+    Attributes:
+        filters: with the norm folded in where that is a batch norm.
+        bias: (C',), or None.
+        norm: one that could not be.
+        stride: of both directions.
+        padding: of both directions.
+        name: of the layer, for errors.
+    """
+
+    filters: DeformFilters
+    bias: Tensor | None
+    norm: nn.Module | None
+    stride: int
+    padding: int
+    name: str
+
+    def __call__(self, x: Tensor, offset: Tensor, mask: Tensor | None, *, relu: bool) -> Tensor:
+        """(N, C, H, W) to (N, C', H', W'); see `deform_conv2d`."""
+        out = deform_conv2d(
+            x,
+            offset,
+            self.filters,
+            mask,
+            stride=self.stride,
+            padding=self.padding,
+            name=self.name,
+            bias=self.bias,
+            relu=relu and self.norm is None,
+            implementation=None,
+        )
+        if self.norm is None:
+            return out
+        normed: Tensor = self.norm(out)
+        return normed.relu_() if relu else normed
+
+
+def fold_deform(conv: DeformConv2d, norm: nn.Module | None) -> DeformLayer:
+    """A deformable convolution ready to run."""
+    weight, bias, rest = folded(conv.weight, conv.bias, norm)
+    filters = prepare_deform_filters(weight, conv.groups)
+    return DeformLayer(filters, bias, rest, conv.stride[0], conv.padding[0], conv.name)
+
+
 class OptimizedDeformConv2d(Optimized, DeformConv2d):
     """A deformable convolution with its norm folded in."""
 
-    def prepare(self) -> tuple[Tensor, Tensor | None, nn.Module | None]:
-        """What `folded` gives, channels last."""
-        filters: Tensor = self.weight  # type: ignore[assignment]
-        weight, bias, norm = folded(filters, None, self.norm)
-        return weight.contiguous(memory_format=torch.channels_last), bias, norm
+    def prepare(self) -> DeformLayer:
+        """Filters and norm as one."""
+        return fold_deform(self, self.norm)
 
     def run(self, x: Tensor, offset: Tensor, mask: Tensor | None, *, relu: bool) -> Tensor:
         """As a part of a module that has asked `can_run`."""
-        return run_deform(self, self.prepared(), x, offset, mask, relu=relu)
+        layer: DeformLayer = self.prepared()
+        return layer(x, offset, mask, relu=relu)
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
         """Sample at shifted places and convolve; see `DeformConv2d`."""
@@ -206,35 +252,6 @@ class OptimizedDeformConv2d(Optimized, DeformConv2d):
             return self.run(x, offset, mask, relu=False)
         exact: Tensor = super().forward(x, offset, mask)
         return exact
-
-
-def run_deform(
-    conv: DeformConv2d,
-    made: tuple[Tensor, Tensor | None, nn.Module | None],
-    x: Tensor,
-    offset: Tensor,
-    mask: Tensor | None,
-    *,
-    relu: bool,
-) -> Tensor:
-    """The deformable convolution `conv` with other filters and bias, and the norm that is not in them."""
-    weight, bias, norm = made
-    out = deform_conv2d(
-        x,
-        offset,
-        weight,
-        mask,
-        stride=conv.stride[0],
-        padding=conv.padding[0],
-        name=conv.name,
-        bias=bias,
-        relu=relu and norm is None,
-        implementation=None,
-    )
-    if norm is None:
-        return out
-    normed: Tensor = norm(out)
-    return normed.relu_() if relu else normed
 
 
 def to_channels_last(x: Tensor) -> Tensor:

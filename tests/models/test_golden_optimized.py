@@ -1,0 +1,29 @@
+"""Optimised copies give what the reference gave, within what float32 is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import golden
+from tests.models.test_golden import FILES, QUICK_FLOAT32, THEIRS
+
+
+def of_inference() -> list[Any]:
+    """The golden files of all models; a step of training is not computed by a copy for inference."""
+    paths = [path for path in (*FILES, *THEIRS) if ".losses." not in path.name]
+    return [
+        pytest.param(path, id=path.stem, marks=() if path.name in QUICK_FLOAT32 else pytest.mark.slow)
+        for path in paths
+    ]
+
+
+@pytest.mark.usefixtures("all_threads")
+@pytest.mark.parametrize("path", of_inference())
+def test_the_optimised_copy_gives_what_the_reference_gave(path):
+    outcome = golden.check(path, torch.float32, optimized=True)
+    assert outcome.failures == []
+    assert outcome.differences["boxes"] < 1e-3
+    assert outcome.differences["scores"] < 1e-4
