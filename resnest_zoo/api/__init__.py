@@ -374,14 +374,14 @@ class Predictor(PicturePredictor):
         """Build the model where a name is given.
 
         Args:
-            model: what `get` takes, or a model already built, which stays on its device.
+            model: what `get` takes, or a model already built, which is taken as it is, where it is.
             score_threshold: detections below it are left out, 0-1.
             classes: names of the classes whose detections are kept; None for all.
             max_detections: no more detections of a picture than so many, the best.
             tta: use the config's test-time augmentation; slow.
             device: by default a GPU if there is one.
-            exact: compute as the reference does. By default, on the CPU, what `resnest_zoo.optimize` makes of
-                the model is used; it has the model's own tensors.
+            exact: compute as the reference does, to the last bit. By default, on the CPU, the model that is
+                built is what `resnest_zoo.optimize` makes of it.
             **options: further arguments of `get`, such as `weights` or `num_classes`.
 
         Raises:
@@ -393,22 +393,14 @@ class Predictor(PicturePredictor):
         if isinstance(model, str | Path):
             if device is None:
                 device = "cuda" if torch.cuda.is_available() else "cpu"
+            options.setdefault("optimize", not exact and str(device).startswith("cpu"))
             model = get(model, device=device, **options)
         elif given := [*options, *(["device"] if device is not None else [])]:
             raise ConfigError(f"a model already built takes no more arguments of `get`: {', '.join(given)}")
         super().__init__(
-            model if exact else _optimized_on_cpu(model),
+            model,
             score_threshold=score_threshold,
             classes=classes,
             max_detections=max_detections,
             tta=tta,
         )
-
-
-def _optimized_on_cpu(model: GeneralizedRCNN) -> GeneralizedRCNN:
-    """An optimised copy where it gains something; what is no detector is left for others to refuse."""
-    if not isinstance(model, GeneralizedRCNN) or model.training:
-        return model
-    parameter = next(model.parameters())
-    gains = parameter.device.type == "cpu" and parameter.dtype == torch.float32
-    return _optimize(model, share=True) if gains else model

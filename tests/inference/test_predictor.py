@@ -17,7 +17,8 @@ from resnest_zoo.categories import COCO, COCO_PANOPTIC
 from resnest_zoo.errors import ConfigError, ImageError, ZooError
 from resnest_zoo.inference import Prediction
 from resnest_zoo.inference import predictor as predictor_module
-from resnest_zoo.models import postprocess
+from resnest_zoo.models import GeneralizedRCNN, postprocess
+from resnest_zoo.optimization.layers import Optimized
 from resnest_zoo.structures import Instances, PanopticResult, Segment
 
 
@@ -190,11 +191,28 @@ def test_test_time_augmentation_follows_the_config(photo: np.ndarray[Any, Any]) 
         result.to_coco_panoptic()
 
 
+def is_optimized(model: GeneralizedRCNN) -> bool:
+    return any(isinstance(module, Optimized) for module in model.modules())
+
+
+@pytest.mark.usefixtures("mirror")
+def test_a_model_by_name_is_optimised_on_the_cpu_unless_exact_is_asked_for(photo):
+    fast, exact = (resnest_zoo.Predictor("tiny_detection", device="cpu", exact=e) for e in (False, True))
+    assert is_optimized(fast.model)
+    assert not is_optimized(exact.model)
+    found, expected = fast(photo), exact(photo)
+    assert len(found) == len(expected) > 0
+    assert torch.allclose(found.instances.boxes, expected.instances.boxes, atol=1e-3)
+    assert is_optimized(resnest_zoo.get("tiny_detection", optimize=True))
+    assert not is_optimized(resnest_zoo.get("tiny_detection"))
+
+
 @pytest.mark.usefixtures("mirror")
 def test_a_model_already_built_is_taken_as_it_is(photo: np.ndarray[Any, Any]) -> None:
     model = resnest_zoo.get("tiny_detection")
     predict = resnest_zoo.Predictor(model)
     assert predict.model is model
+    assert not is_optimized(predict.model)
     assert len(predict(photo)) > 0
     with pytest.raises(ConfigError, match=r"expected a model, got None; resnest_zoo\.get"):
         resnest_zoo.Predictor(None)  # type: ignore[arg-type]
