@@ -16,7 +16,8 @@ from resnest_zoo.models.mask_head import MaskHead
 from resnest_zoo.models.roi_heads import BoxHead, ROIPooler
 from resnest_zoo.models.rpn import RPNHead
 from resnest_zoo.ops.convolution import conv3x3_stack
-from resnest_zoo.ops.sampling import in_graph, roi_align
+from resnest_zoo.ops.operators import in_graph
+from resnest_zoo.ops.sampling import roi_align
 from resnest_zoo.optimization.backbone import are_optimized
 from resnest_zoo.optimization.layers import Layer, Optimized, objection_to, to_channels_last
 

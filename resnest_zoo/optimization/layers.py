@@ -18,7 +18,8 @@ from resnest_zoo.errors import ZooError
 from resnest_zoo.models.layers import Conv2d, DeformConv2d, FrozenBatchNorm2d
 from resnest_zoo.ops import choice
 from resnest_zoo.ops.convolution import PreparedConv, conv2d, prepare_conv2d
-from resnest_zoo.ops.sampling import DeformFilters, deform_conv2d, in_graph, prepare_deform_filters
+from resnest_zoo.ops.operators import in_graph
+from resnest_zoo.ops.sampling import DeformFilters, deform_conv2d, prepare_deform_filters
 
 
 class Optimized(nn.Module):
@@ -229,7 +230,8 @@ class DeformLayer:
 
 def fold_deform(conv: DeformConv2d, norm: nn.Module | None) -> DeformLayer:
     """A deformable convolution ready to run."""
-    weight, bias, rest = folded(conv.weight, conv.bias, norm)
+    parts: Any = conv  # torchvision has no types
+    weight, bias, rest = folded(parts.weight, parts.bias, norm)
     filters = prepare_deform_filters(weight, conv.groups)
     return DeformLayer(filters, bias, rest, conv.stride[0], conv.padding[0], conv.name)
 
