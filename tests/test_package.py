@@ -33,6 +33,7 @@ def test_the_door_is_exactly_this() -> None:
         "load_checkpoint",
         "load_config",
         "load_zoo",
+        "optimize",
         "register",
     ]
 

@@ -2,7 +2,7 @@
 
 Its package imports all its models and with them torch's compiler and sympy, as long as torch itself takes.
 Eager work on the CPU needs none of these, but the library of compiled operators alone. Wherever more is
-needed (another device, or a graph) torchvision's own functions are called.
+needed (another device, gradients, or a graph) torchvision's own functions are called.
 
 Legend: N images, C channels, H and W, R boxes or regions, S pooled side, G deformable groups.
 """
@@ -80,8 +80,8 @@ def _their() -> ModuleType:
 
 
 def _alone(x: Tensor) -> bool:
-    """Whether the compiled operators do without their package here."""
-    return x.device.type == "cpu" and not in_graph() and _load()
+    """Whether the compiled operators do without their package here; it holds their gradients."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not in_graph() and _load()
 
 
 @cache
