@@ -37,6 +37,7 @@ _PACKAGES = (
     "huggingface_hub",
     "filelock",
     "hotcoco",
+    "av",
     "timm",
     "detectron2",
 )

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from resnest_zoo.data.file_names import check_file
+from resnest_zoo.data.film_names import is_film
 from resnest_zoo.data.video import Frame
 from resnest_zoo.errors import ConfigError, ImageError, cut, shown
 
@@ -204,6 +205,8 @@ def _named_errors(name: str) -> Iterator[None]:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
+        if is_film(name):
+            raise ImageError(f"{name}: a film, no picture: iterate resnest_zoo.Video({name!r})") from error
         formats = ", ".join(_formats())
         raise ImageError(f"{name}: not a picture in a format read here ({formats}), or empty") from error
     except OSError as error:

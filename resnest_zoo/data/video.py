@@ -73,6 +73,7 @@ class Video:
         name: for messages.
         is_live: whether it has no end of its own, as a camera.
         duration: in seconds, as far as the file says; a damaged file may end before.
+        rate: frames in a second on average, as far as the file says.
         sound: names of the codecs of its sound, empty where it has none.
         pixel_aspect: width of a pixel divided by its height, known from the first frame on; nearly always 1.
             Pictures keep the pixels as they are stored.
@@ -111,6 +112,7 @@ class Video:
         self._stream: av.video.stream.VideoStream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self.duration = None if self.is_live else _duration(self._container, self._stream)
+        self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or _RATE)
         self.sound = [
             str(audio.codec_context.codec.canonical_name) for audio in self._container.streams.audio
         ]
@@ -119,12 +121,6 @@ class Video:
     def sound_streams(self) -> list[Any]:
         """The streams of its sound, as PyAV has them."""
         return list(self._container.streams.audio)
-
-    @property
-    def rate(self) -> Fraction:
-        """Frames in a second on average, as far as the file says."""
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        return Fraction(rate) if rate else _RATE
 
     def __iter__(self) -> Iterator[Frame]:
         start = _Start(self._container, self._stream, self.is_live, 1 / self.rate)

@@ -101,6 +101,12 @@ def test_a_frame_is_a_picture(tmp_path: Path) -> None:
     assert read_picture(frame) is frame.image
 
 
+def test_a_film_in_a_pictures_place_says_how_to_read_it(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "film.mp4", CONSTANT[:2])
+    with pytest.raises(ImageError, match=r"film\.mp4: a film, no picture: iterate resnest_zoo\.Video\('"):
+        read_picture(path)
+
+
 def test_a_film_tells_of_itself(tmp_path: Path) -> None:
     with Video(write_film(tmp_path / "film.mp4", sound="aac")) as film:
         assert film.duration == pytest.approx(0.8, abs=0.05)

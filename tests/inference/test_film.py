@@ -141,6 +141,7 @@ def test_times_that_go_back_do_not_end_the_film(tmp_path: Path) -> None:
 
 
 def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
+    """The film may be closed by then: PyAV 19 answers no question about a closed one."""
     import av
 
     source = write_film(tmp_path / "a.mkv", CONSTANT[:3])
