@@ -263,6 +263,15 @@ def test_a_wrong_option_is_told_with_the_usage_of_its_command(capsys: Capture) -
     assert "usage: resnest-zoo cache dir " in capsys.readouterr().err
 
 
+def test_a_mistyped_command_or_choice_is_recognised(capsys: Capture) -> None:
+    usage_error("predcit", "a.jpg")
+    assert capsys.readouterr().err.endswith("; did you mean predict?\n")
+    usage_error("cache", "verfy")
+    assert capsys.readouterr().err.endswith("; did you mean verify?\n")
+    usage_error("cache", "xyz")
+    assert "did you mean" not in capsys.readouterr().err
+
+
 def test_pairs_behind_set_are_explained(capsys: Capture) -> None:
     usage_error("train", "--set", "SEED", "3")
     assert "expected KEY=VALUE, got 'SEED'; pairs of KEY VALUE stand at the end" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from resnest_zoo.errors import shown
 
@@ -49,6 +49,15 @@ class CommandParser(argparse.ArgumentParser):
         if hasattr(found, "set"):
             self._gather_overrides(found)
         return found, rest
+
+    def error(self, message: str) -> NoReturn:
+        """Tell what is wrong, below this command's usage, and what was probably meant; exit code 2."""
+        if wrong := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            import difflib
+
+            close = difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1)
+            message += f"; did you mean {close[0]}?" if close else ""
+        super().error(message)
 
     def _hint(self, rest: Sequence[str]) -> str:
         import difflib
