@@ -35,6 +35,7 @@ INLINE void multiply_block(const float *RESTRICT a, int64_t lda, const float *RE
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < panels * VECTORS; v++) sum[r][v] = vf_set(0);
     for (int64_t i = 0; i < k; i++, b += PANEL) {
+        for (int p = 0; p < panels; p++) PREFETCH(b + p * k * PANEL + 8 * PANEL);
         vf right[PANELS_AT_ONCE * VECTORS];
         for (int v = 0; v < panels * VECTORS; v++)
             right[v] = vf_load(b + v / VECTORS * k * PANEL + v % VECTORS * VW);

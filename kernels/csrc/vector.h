@@ -29,6 +29,7 @@ INLINE vf vf_relu(vf a) {
 #endif
 }
 #define RESTRICT __restrict__
+#define PREFETCH(p) __builtin_prefetch(p)
 #else
 #define VW 1
 typedef float vf;
@@ -38,6 +39,7 @@ INLINE void vf_store(float *p, vf a) { *p = a; }
 INLINE vf vf_set(float a) { return a; }
 INLINE vf vf_relu(vf a) { return a < 0 ? 0 : a; }
 #define RESTRICT __restrict
+#define PREFETCH(p) ((void)0)
 #endif
 
 /* The last channels of a row, fewer than a vector holds. */
