@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from resnest_zoo.cli.predictions import Named
-from resnest_zoo.errors import DownloadError, ImageError
+from resnest_zoo.errors import ImageError
 
 if TYPE_CHECKING:
     from resnest_zoo.cli.batch import Batch
-    from resnest_zoo.cli.inputs import Input
     from resnest_zoo.data.video import Frame, Video
     from resnest_zoo.inference.film import VideoWriter
-
-_MOST_BYTES = 1 << 34  # of a film that comes from an address
-_MOST_SECONDS = 4 * 3600.0  # for its transfer
 
 
 def predict_film(batch: Batch, item: Named) -> None:
@@ -31,7 +24,11 @@ def predict_film(batch: Batch, item: Named) -> None:
         OSError: a result cannot be written; the message names the file.
     """
     try:
-        with _opened(item.input, batch) as film:
+        from resnest_zoo.data.video import Video
+
+        if item.input.is_url:
+            print(f"{item.input}: is fetched", file=sys.stderr)
+        with Video(item.input.name, every=batch.every, on_problem=batch.tell) as film:
             _predict_frames(batch, item, film)
     except ImageError as error:
         batch.tell(str(error))
@@ -77,34 +74,3 @@ def _bar(item: Named, film: Video) -> Any:
 
     total = None if film.duration is None else round(film.duration, 1)
     return tqdm(total=total, desc=item.input.file.name, unit="s", unit_scale=True, leave=False, disable=None)
-
-
-@contextmanager
-def _opened(item: Input, batch: Batch) -> Iterator[Video]:
-    """The film of an input; one at an address is copied to a temporary file first.
-
-    Raises:
-        ImageError: it cannot be had or opened.
-    """
-    from resnest_zoo.data.video import Video
-
-    with ExitStack() as stack:
-        source: str | Path = item.name
-        if item.is_url:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            source = folder / item.file.name
-            print(f"{item}: is fetched", file=sys.stderr)
-            _fetch(item, source)
-        with Video(source, every=batch.every, on_problem=batch.tell) as film:
-            film.name = str(item)
-            yield film
-
-
-def _fetch(item: Input, path: Path) -> None:
-    from resnest_zoo.hub.web import copy_url
-
-    try:
-        with path.open("wb") as file:
-            copy_url(item.name, file, limit=_MOST_BYTES, seconds=_MOST_SECONDS)
-    except DownloadError as error:
-        raise ImageError(f"{item}: cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""By which names films, cameras and streams are told; nothing heavy is loaded to ask."""
+"""By which names films, cameras, streams and addresses are told; nothing heavy is loaded to ask."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ _SUFFIXES = re.compile(r"\.(3gp|avi|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vo
 def is_live(name: str) -> bool:
     """Whether a name is that of a camera or a stream."""
     return name.lower().startswith(LIVE)
+
+
+def is_url(name: object) -> bool:
+    """Whether a text is an address that pictures and films are fetched from."""
+    return isinstance(name, str) and name.lower().startswith(("http://", "https://"))
 
 
 def is_film(name: str) -> bool:

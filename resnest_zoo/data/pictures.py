@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from resnest_zoo.data.file_names import check_file
-from resnest_zoo.data.film_names import is_film
+from resnest_zoo.data.film_names import is_film, is_url
 from resnest_zoo.data.video import Frame
 from resnest_zoo.errors import ConfigError, ImageError, cut, shown
 
@@ -134,11 +134,6 @@ def _opened(source: object) -> Iterator[tuple[Image.Image, str]]:
         file, name = check_file(Path(source)), str(source)
     with _named_errors(name), Image.open(file, formats=_formats()) as picture:
         yield picture, name
-
-
-def is_url(source: str | Path) -> bool:
-    """Whether a text is an address that pictures are fetched from."""
-    return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
 
 
 def _fetched(url: str) -> tuple[io.BytesIO, str]:

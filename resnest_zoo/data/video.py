@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import sys
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,8 +23,8 @@ import torch
 from torch import Tensor
 
 from resnest_zoo.data.file_names import check_file
-from resnest_zoo.data.film_names import is_live
-from resnest_zoo.errors import ConfigError, ImageError, cut, shown
+from resnest_zoo.data.film_names import is_live, is_url
+from resnest_zoo.errors import ConfigError, DownloadError, ImageError, cut, shown
 
 if TYPE_CHECKING:
     import av.container
@@ -37,6 +40,7 @@ _CAMERAS = {
     "win32": ("dshow", "video={}"),
 }
 _TIMEOUT = (10.0, 30.0)  # seconds: to open a stream, and between two arrivals of data
+_MOST_BYTES, _MOST_SECONDS = 1 << 34, 4 * 3600.0  # of a film that is fetched
 _RATE = Fraction(25)  # of a film that tells neither times nor a rate
 _SLACK = 0.5  # seconds that a film may end before the end that its header promises
 
@@ -86,8 +90,9 @@ class Video:
         """Open a film.
 
         Args:
-            source: a path; "camera:0" for the first camera ("camera:NAME" on Windows); or the address of a
-                stream (rtsp, rtmp, srt or udp).
+            source: a path; an http(s) address, whose film is fetched into a temporary file first; "camera:0"
+                for the first camera ("camera:NAME" on Windows); or the address of a stream (rtsp, rtmp, srt
+                or udp).
             every: yield each Nth frame alone, beginning with the first.
             on_problem: called with what is wrong, which does not end the film: a frame that cannot be
                 decoded, an end before its time. By default it is logged as a warning.
@@ -99,6 +104,12 @@ class Video:
         if every < 1:
             raise ConfigError(f"every: expected a whole number above 0, got {shown(every)}")
         self.name = cut(re.sub(r"(?<=://)[^/\s]*@", "", str(source)))
+        self._remove: Callable[[], object] = lambda: None
+        if is_url(source):
+            folder = tempfile.mkdtemp()
+            # At the latest when nobody has the film any more.
+            self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            source = _fetch(str(source), Path(folder), self.name)
         self.source = source
         self.every = every
         self.problems: list[str] = []
@@ -179,6 +190,7 @@ class Video:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+        self._remove()  # not before: a film that is written has still sound to copy
 
 
 _MOST_PROBLEMS = 100  # of one film; a reader that fails without end is given up
@@ -204,6 +216,23 @@ class _Start:
             self._offset = pts  # the clock of a camera began long ago
         pts -= self._offset
         return pts, Fraction(time_base), float(pts * time_base - self._zero)
+
+
+def _fetch(url: str, folder: Path, name: str) -> Path:
+    """Copy the film at an address into a folder.
+
+    Raises:
+        ImageError: it cannot be had.
+    """
+    from resnest_zoo.hub.web import copy_url
+
+    path = folder / "film"
+    try:
+        with path.open("wb") as file:
+            copy_url(url, file, limit=_MOST_BYTES, seconds=_MOST_SECONDS)
+    except DownloadError as error:
+        raise ImageError(f"{name}: cannot be read: {error}") from error
+    return path
 
 
 def open_container(source: str | Path, name: str) -> av.container.InputContainer:

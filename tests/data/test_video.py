@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import logging
 import os
 from fractions import Fraction
@@ -18,6 +19,7 @@ from resnest_zoo.data.pictures import read_picture
 from resnest_zoo.data.video import Frame, Video, open_container
 from resnest_zoo.errors import ConfigError, ImageError
 from tests.films import CONSTANT, VARIABLE, picture, write_film
+from tests.servers import FileServer
 
 pytest.importorskip("av")
 
@@ -105,6 +107,23 @@ def test_a_film_in_a_pictures_place_says_how_to_read_it(tmp_path: Path) -> None:
     path = write_film(tmp_path / "film.mp4", CONSTANT[:2])
     with pytest.raises(ImageError, match=r"film\.mp4: a film, no picture: iterate resnest_zoo\.Video\('"):
         read_picture(path)
+
+
+def test_a_film_comes_from_an_address_and_leaves_no_file(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    assert server.folder is not None
+    write_film(server.folder / "film.mp4", CONSTANT[:4])
+    with Video(f"{server.url}/film.mp4") as film:
+        assert_all_there(list(film), 4)
+        assert film.name == f"{server.url}/film.mp4"
+    with pytest.raises(ImageError, match=r"^http://127\.0\.0\.1:\d+/gone\.mp4: cannot be read: HTTP 404"):
+        Video(f"{server.url.replace('://', '://user:secret@')}/gone.mp4")
+    gc.collect()
+    assert not list(folder.iterdir())
 
 
 def test_a_film_tells_of_itself(tmp_path: Path) -> None:
