@@ -21,7 +21,9 @@ from resnest_zoo.cli import _parser, main, train_net
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
-TOGETHER = [f"docs/{name}.md" for name in ("coming-from", "custom-loops", "howto", "predict", "results")]
+TOGETHER = [
+    f"docs/{name}.md" for name in ("coming-from", "custom-loops", "howto", "predict", "results", "speed")
+]
 # By page and number of the block among those of Python or shell on it, from 0.
 ELSEWHERE = {
     ("README.md", 0): ".ci/run",
