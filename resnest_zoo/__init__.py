@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from resnest_zoo.hub import Artifact
     from resnest_zoo.inference import TTA
     from resnest_zoo.inference.film import VideoWriter
+    from resnest_zoo.integrations.model_card import ModelCard
+    from resnest_zoo.integrations.pretrained import from_pretrained, save_pretrained
+    from resnest_zoo.integrations.results import Measured
     from resnest_zoo.models import build_model
     from resnest_zoo.optimization import optimize
     from resnest_zoo.registry import Entry, Reported, info, list_models, load_zoo, register
@@ -34,6 +37,8 @@ __all__ = [
     "Artifact",
     "Categories",
     "Entry",
+    "Measured",
+    "ModelCard",
     "Predictor",
     "Reported",
     "Video",
@@ -41,6 +46,7 @@ __all__ = [
     "ZooError",
     "build_model",
     "fetch",
+    "from_pretrained",
     "get",
     "info",
     "list_models",
@@ -49,12 +55,15 @@ __all__ = [
     "load_zoo",
     "optimize",
     "register",
+    "save_pretrained",
 ]
 
 _LAZY = {
     "Artifact": "resnest_zoo.hub",
     "Categories": "resnest_zoo.categories",
     "Entry": "resnest_zoo.registry",
+    "Measured": "resnest_zoo.integrations.results",
+    "ModelCard": "resnest_zoo.integrations.model_card",
     "Predictor": "resnest_zoo.api",
     "Reported": "resnest_zoo.registry",
     "TTA": "resnest_zoo.inference",
@@ -63,6 +72,7 @@ _LAZY = {
     "ZooError": "resnest_zoo.errors",
     "build_model": "resnest_zoo.models",
     "fetch": "resnest_zoo.api",
+    "from_pretrained": "resnest_zoo.integrations.pretrained",
     "get": "resnest_zoo.api",
     "info": "resnest_zoo.registry",
     "list_models": "resnest_zoo.registry",
@@ -71,6 +81,7 @@ _LAZY = {
     "optimize": "resnest_zoo.optimization",
     "load_zoo": "resnest_zoo.registry",
     "register": "resnest_zoo.registry",
+    "save_pretrained": "resnest_zoo.integrations.pretrained",
 }
 
 

@@ -6,7 +6,7 @@ with FileServer(folder) as server:
     fetch(...)
     assert server.paths == ["/model.pth"]
 
-`HubServer` speaks the file endpoints of a Hugging Face hub.
+`HubServer` speaks the file endpoints of a Hugging Face hub; `tests.push_server` those of uploads, too.
 """
 
 from __future__ import annotations
@@ -135,6 +135,14 @@ class FileServer:
         """The answer for a path without a file."""
         return Reply(status=404)
 
+    def instead(self, request: Request) -> Reply | None:
+        """What is answered in place of a file, such as a refusal or a redirect; None to go on."""
+        return None
+
+    def accept(self, request: Request, body: bytes) -> Reply:
+        """The answer to what a client sends."""
+        return Reply(status=405)
+
     def __enter__(self: _Self) -> _Self:
         self._thread.start()
         return self
@@ -196,9 +204,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         owner = self.server_of_files
-        owner.requests.append(Request(self.command, self.path, dict(self.headers)))
+        request = Request(self.command, self.path, dict(self.headers))
+        owner.requests.append(request)
         script = owner.script.get(self.path)
         step: Reply | Fault | None = script.pop(0) if script else owner.replies.get(self.path)
+        step = step or owner.instead(request)
         try:
             if isinstance(step, Reply):
                 self._answer(step)
@@ -208,6 +218,35 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # the client left, which many tests want it to
 
     do_HEAD = do_GET  # noqa: N815 - named by the base class
+
+    def do_POST(self) -> None:
+        owner = self.server_of_files
+        request = Request(self.command, self.path, dict(self.headers))
+        owner.requests.append(request)
+        script = owner.script.get(self.path)
+        step: Reply | Fault | None = script.pop(0) if script else owner.replies.get(self.path)
+        try:
+            if isinstance(step, Fault):  # the connection ends in the midst of what the client sends
+                self.rfile.read(step.after or 0)
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                self.close_connection = True
+                return
+            body = self._read_body()
+            self._answer(step or owner.instead(request) or owner.accept(request, body))
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    do_PUT = do_POST  # noqa: N815 - named by the base class
+
+    def _read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        body = b""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def _answer(self, reply: Reply) -> None:
         self.send_response(reply.status)

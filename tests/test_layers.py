@@ -56,7 +56,7 @@ TABLE: dict[str, set[str] | str] = {
         "optimization",
         "structures",
     },
-    "integrations": {"api", "registry", "hub", "checkpoint", "models", "structures", "config"},
+    "integrations": {"api", "registry", "hub", "checkpoint", "models", "structures", "config", "data"},
     "cli": _ANYTHING,
     "__main__": {"cli"},
     _DOOR: _ANYTHING,

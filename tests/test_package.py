@@ -20,6 +20,8 @@ def test_the_door_is_exactly_this() -> None:
         "Artifact",
         "Categories",
         "Entry",
+        "Measured",
+        "ModelCard",
         "Predictor",
         "Reported",
         "Video",
@@ -27,6 +29,7 @@ def test_the_door_is_exactly_this() -> None:
         "ZooError",
         "build_model",
         "fetch",
+        "from_pretrained",
         "get",
         "info",
         "list_models",
@@ -35,6 +38,7 @@ def test_the_door_is_exactly_this() -> None:
         "load_zoo",
         "optimize",
         "register",
+        "save_pretrained",
     ]
 
 

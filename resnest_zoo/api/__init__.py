@@ -13,7 +13,14 @@ import torch
 
 from resnest_zoo import hub
 from resnest_zoo.api.mmdetection import is_theirs
-from resnest_zoo.api.origin import NUM_THINGS, Origin, class_counts, find_origin, trained_as
+from resnest_zoo.api.origin import (
+    NUM_THINGS,
+    Origin,
+    class_counts,
+    find_origin,
+    find_weights,
+    trained_as,
+)
 from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import Checkpoint, load_checkpoint, write_safetensors
 from resnest_zoo.config import Config, load_config
@@ -62,12 +69,14 @@ def get(
         name: name or alias of an entry, such as "mask_rcnn_resnest50"; a config file (.yaml) in detectron2's
             schema, whose `weights` must be given; or a checkpoint that training here has written, such as
             "out/best.safetensors" or its address, which holds its own config and classes, or one of
-            mmdetection's. What a file is, its bytes tell, whatever it is called.
+            mmdetection's. What a file is, its bytes tell, whatever it is called. Also a folder that
+            `save_pretrained` has written, or a repository of `push_to_hub`, "hf://org/name[@revision]".
         pretrained: load the entry's published checkpoint; False leaves fresh random weights.
-        weights: load this checkpoint instead, whatever `pretrained` says: a path, or an http(s) URL. One that
-            training here has written is built as its own config and classes say, unless you give others.
-            One of mmdetection's is recognised by its tensors, its classes by the notes beside them; it is
-            built as `name` says where that fits it, else as what a warning says that it is taken for.
+        weights: load this checkpoint instead, whatever `pretrained` says: a path, an http(s) URL, or
+            hf://org/name[@revision][/file]. One that training here has written is built as its own config and
+            classes say, unless you give others. One of mmdetection's is recognised by its tensors, its
+            classes by the notes beside them; it is built as `name` says where that fits it, else as what a
+            warning says that it is taken for.
         num_classes: build heads for this many classes. Where that differs from the checkpoint, all but the
             class layers are loaded, and a warning names those.
         categories: what the classes mean: `Categories`, or names in class order; sets `num_classes` too.
@@ -89,7 +98,7 @@ def get(
         UnknownModelError: no entry of that name, or it is a backbone, which detects nothing.
         ConfigError: the config file or an override is wrong, a config file comes without weights,
             `categories` and `num_classes` contradict each other, or there is no such device here.
-        RegistryError: `weights` is an address, but not a clean http(s) one.
+        RegistryError: `weights` is an address, but not a clean http(s) or hf one.
         DownloadError: the checkpoint cannot be had.
         CheckpointError: the checkpoint is unsafe, damaged or of another model.
     """
@@ -224,10 +233,8 @@ def _open_checkpoint(
     origin: Origin, pretrained: bool, weights: str | Path | None, progress: bool | None
 ) -> Checkpoint | None:
     """The weights to load: those given, else those of the origin; None for random ones."""
-    if isinstance(weights, str) and "://" in weights:
-        return Checkpoint.open(hub.fetch(hub.Artifact.from_url(weights), progress=progress))
     if weights is not None:
-        return Checkpoint.open(Path(os.path.expanduser(weights)))
+        return Checkpoint.open(find_weights(weights, progress))
     if not pretrained:
         return None
     if origin.checkpoint is not None:

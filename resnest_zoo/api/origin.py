@@ -26,6 +26,8 @@ _UNTOLD = (
 _CONFIGS = (".yaml", ".yml")
 # Names that mean a file, also one that is missing.
 _ENDINGS = (*_CONFIGS, ".safetensors")
+# In a folder or repository of one model: all that it needs, and a copy of its config for readers.
+WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
 NUM_THINGS = "MODEL.ROI_HEADS.NUM_CLASSES"
 NUM_STUFF = "MODEL.SEM_SEG_HEAD.NUM_CLASSES"
 
@@ -60,7 +62,8 @@ def find_origin(name: str | Path, progress: bool | None = None) -> Origin:
     """What a name, a config file or a checkpoint of ours stands for.
 
     Args:
-        name: a name of the zoo, else a file, or the address of a checkpoint. What a file is its bytes tell.
+        name: a name of the zoo, else a file, a folder of `save_pretrained`, or the address of a checkpoint or
+            of a repository. What a file is its bytes tell.
         progress: show a progress bar on download; None shows one if stderr is a terminal.
 
     Raises:
@@ -76,7 +79,7 @@ def find_origin(name: str | Path, progress: bool | None = None) -> Origin:
         entry = info(name)
     except UnknownModelError as error:
         if "://" in name:
-            return _find_file(hub.fetch(hub.Artifact.from_url(name), progress=progress), name)
+            return _find_file(hub.fetch_address(name, progress=progress), name)
         path = Path(os.path.expanduser(name))
         if name.lower().endswith(_ENDINGS) or _exists(path):
             return _find_file(path)
@@ -98,7 +101,25 @@ def _exists(path: Path) -> bool:
         return False
 
 
+def find_weights(weights: str | Path, progress: bool | None = None) -> Path:
+    """The file that a user names as weights: an address, a path, or a folder of `save_pretrained`.
+
+    Raises:
+        RegistryError, DownloadError: it is no clean address, or its file cannot be had.
+    """
+    if isinstance(weights, str) and "://" in weights:
+        return hub.fetch_address(weights, progress=progress)
+    return _in_folder(Path(os.path.expanduser(weights)))
+
+
+def _in_folder(path: Path) -> Path:
+    """The checkpoint in a folder that `save_pretrained` wrote; any other path as it is."""
+    inside = path / WEIGHTS
+    return inside if os.path.isfile(inside) else path  # noqa: PTH113 - False also for what is too long
+
+
 def _find_file(path: Path, source: str = "") -> Origin:
+    folder, path = path, _in_folder(path)
     if not _is_checkpoint(path):
         return Origin(str(path))
     origin = _described_by(Checkpoint.open(path))
@@ -107,7 +128,20 @@ def _find_file(path: Path, source: str = "") -> Origin:
             f"{source or path}: does not tell what model it is of, as checkpoints of `resnest-zoo train` do; "
             "give the model's name, and the file as weights (--model NAME --weights FILE)"
         )
+    if path != folder:
+        _warn_of_edits(folder / CONFIG, origin)
     return origin
+
+
+def _warn_of_edits(config: Path, origin: Origin) -> None:
+    """Say that an edited copy of the config changes nothing."""
+    if (
+        config.is_file()
+        and config.read_text(encoding="utf-8", errors="replace").strip() != origin.text.strip()
+    ):
+        logger.warning(
+            "%s differs from the config in %s, which alone counts; pass changes as overrides", config, WEIGHTS
+        )
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -44,7 +44,7 @@ def find_start(weights: str, config: Config) -> Start | None:
         entry = info(weights)
     except UnknownModelError as error:
         if "://" in weights:
-            return Start(hub.fetch(hub.Artifact.from_url(weights)))
+            return Start(hub.fetch_address(weights))
         raise ConfigError(f"MODEL.WEIGHTS: {shown(weights)}: no such file, and {error}") from error
     _check_expected(entry, config)
     return Start(fetch_weights(entry), entry)

@@ -177,7 +177,8 @@ def _cache(problems: list[str]) -> Section:
         files = (
             [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
         )
-        sizes = [path.stat().st_size for path in files if path.is_file() and path.name != "pins.json"]
+        kept = [path for path in files if path.name not in ("pins.json", "revisions.json")]
+        sizes = [path.stat().st_size for path in kept if path.is_file()]
         section["files"] = len(sizes)
         section["bytes"] = sum(sizes)
         section["free_bytes"] = shutil.disk_usage(there).free

@@ -172,15 +172,18 @@ def _require_trained(predictor: PicturePredictor) -> None:
 
 
 def _model_name(model: str) -> str:
-    """The name of a model, or the path of a config file or of a checkpoint of `train`.
+    """The name of a model, or the path of a config file, of a checkpoint of `train` or of a folder of one
+    model, or the address of either.
 
     A wrong one is told before torch is loaded.
     """
     try:
         return info(model).name
     except UnknownModelError as error:
-        is_file = os.path.isfile(os.path.expanduser(model))  # noqa: PTH113  # which never raises
-        if is_file or model.lower().endswith((".yaml", ".yml", ".safetensors")):
+        path = os.path.expanduser(model)
+        inside = os.path.join(path, "model.safetensors")  # noqa: PTH118
+        is_file = os.path.isfile(path) or os.path.isfile(inside)  # noqa: PTH113  # which never raises
+        if is_file or "://" in model or model.lower().endswith((".yaml", ".yml", ".safetensors")):
             return model
         if model.lower().endswith((".pth", ".pt", ".pkl", ".bin")):
             raise UnknownModelError(

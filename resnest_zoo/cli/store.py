@@ -24,7 +24,8 @@ from resnest_zoo.registry import Entry, fetch_weights, info, list_models
 
 Row = dict[str, Any]
 _T = TypeVar("_T")
-_OWN_FILES = ("pins.json", "pins.json.damaged", "manifest.json")  # files of the cache that are no checkpoints
+# Files of the cache that are no checkpoints.
+_OWN_FILES = ("pins.json", "pins.json.damaged", "revisions.json", "manifest.json")
 
 
 def add_commands(commands: Any) -> None:

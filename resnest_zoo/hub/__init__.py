@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from resnest_zoo.hub.lockfile import read_lock, with_locked_hash, write_lock
     from resnest_zoo.hub.locks import locked
     from resnest_zoo.hub.pins import Pin, find_pin, read_pins, stamp_of, write_pin
+    from resnest_zoo.hub.repositories import fetch_address
 
 __all__ = [
     "Artifact",
@@ -34,6 +35,7 @@ __all__ = [
     "cached_path",
     "content_fault",
     "fetch",
+    "fetch_address",
     "find_fault",
     "find_pin",
     "is_pinned",
@@ -65,6 +67,7 @@ _MODULES = {
     "lockfile": ("read_lock", "with_locked_hash", "write_lock"),
     "locks": ("locked",),
     "pins": ("Pin", "find_pin", "read_pins", "stamp_of", "write_pin"),
+    "repositories": ("fetch_address",),
 }
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -14,7 +14,7 @@ from resnest_zoo.errors import RegistryError, shown
 # Lock and temporary files stand beside the target, `.NAME.XXXXXXXX.part` the longest of them; file systems
 # allow 255 bytes a name.
 _MAX_NAME_BYTES = 240
-_PIN_FILE = "pins.json"  # and what a damaged one is renamed to
+_OWN_FILES = ("pins.json", "revisions.json")  # of the cache, and what a damaged one is renamed to
 _SHA256_DIGITS = 64
 # Repository with or without a revision, and the file in it.
 HF_FILE = r"hf://([\w.-]+/[\w.-]+(?:@[\w.-]+)?)/([^\s\\?#\x00-\x1f\x7f]+)"
@@ -108,8 +108,8 @@ def _check_filename(name: str) -> None:
         problem = f"contains {bad[0]!r}"
     elif not name or name != name.strip() or name.startswith("."):
         problem = "is empty, hidden or has outer blanks"
-    elif name.lower().startswith(_PIN_FILE):
-        problem = "is that of the cache's own pin file"
+    elif name.lower().startswith(_OWN_FILES):
+        problem = "is that of a file of the cache's own"
     elif len(name.encode(errors="surrogateescape")) > _MAX_NAME_BYTES:
         problem = f"is longer than {_MAX_NAME_BYTES} bytes"
     else:

@@ -37,6 +37,7 @@ _PASSING = {408, 425, 429, 500, 502, 503, 504}
 # A source that trickles slower than this for this long is treated like one that stalls.
 _TRICKLE_BYTES, _TRICKLE_SECONDS = 100_000, 60.0
 _SILENCE = 60.0  # seconds for which a host where nobody answers is not asked again
+_RENAMES = 5  # of a repository, one after the other
 _silent: dict[str, float] = {}  # such hosts, and when they may be asked again
 _CLOCK_STEP = 60.0  # seconds a Last-Modified must be old to name one version, RFC 7232, section 2.2.2
 
@@ -133,6 +134,35 @@ def ask_head(
             _silent[_host(url)] = _clock() + _SILENCE
         raise
     return response.headers
+
+
+def ask_hub(url: str, token: str | None, *, timeout: tuple[float, float] = (5.0, 10.0)) -> dict[str, str]:
+    """The headers with which a Hugging Face hub answers for a file, before it redirects to where that lies.
+
+    They name the commit and state a large file's SHA-256; renamed repositories are followed on the hub.
+
+    Raises:
+        RefusedError: the hub answers and refuses. DownloadError: it does not answer.
+    """
+    from urllib.parse import urljoin
+
+    _check_host(url)
+    start = _host(url)
+    try:
+        with open_session(token) as session, _network_errors():
+            for _ in range(_RENAMES):
+                response = session.head(url, allow_redirects=False, timeout=timeout)
+                goal = urljoin(url, response.headers.get("Location", url))
+                if not response.is_redirect:
+                    _check_status(response)
+                if not response.is_redirect or _host(goal) != start or "X-Repo-Commit" in response.headers:
+                    return dict(response.headers.items())
+                url = goal
+    except _PassingError as error:
+        if error.nobody:
+            _silent[start] = _clock() + _SILENCE
+        raise
+    raise DownloadError(f"redirects more than {_RENAMES} times")
 
 
 def _host(url: str) -> str:
