@@ -152,20 +152,6 @@ int rzk_deform_conv(const float *x, int64_t x_size, const float *offset, int64_t
     return RZK_OK;
 }
 
-int rzk_conv1x1(const float *x, int64_t x_size, int64_t rows, const struct rzk_conv *conv, int64_t first,
-                int64_t last, float *y, int64_t y_size) {
-    if (!conv) return RZK_NULL;
-    if (!possible(rows, 0) || conv->groups != 1) return RZK_SHAPE;
-    const int bad = check_conv(conv, conv->c, 1);
-    if (bad) return bad;
-    if (check_range(first, last, rows)) return RZK_RANGE;
-    if (first == last) return RZK_OK;
-    if (!x || !y) return RZK_NULL;
-    if (x_size < times(rows, conv->c) || y_size < times(rows, conv->out_c)) return RZK_TOO_SMALL;
-    rzk_table()->matmul(x, conv->c, conv->c, conv, first, last, y);
-    return RZK_OK;
-}
-
 int64_t rzk_roi_align_work(int64_t h, int64_t w, int64_t c, int64_t size) {
     if (!possible(h, 1) || !possible(w, 1) || !possible(c, 1) || !possible(size, 1)) return -1;
     return times(w, c) + times(size, h + w + 4);

@@ -106,10 +106,6 @@ RZK_API int rzk_deform_conv(const float *x, int64_t x_size, const float *offset,
                             const struct rzk_conv *conv, int64_t first, int64_t last, float *y, int64_t y_size,
                             float *work, int64_t work_size);
 
-/* y (rows, out_c) = x (rows, c) times weights (1, panels, c, 16): a 1 x 1 convolution; one group. */
-RZK_API int rzk_conv1x1(const float *x, int64_t x_size, int64_t rows, const struct rzk_conv *conv, int64_t first,
-                        int64_t last, float *y, int64_t y_size);
-
 /* ROIAlign, aligned; out (rois, size, size, c). `work` holds rzk_roi_align_work floats. */
 RZK_API int64_t rzk_roi_align_work(int64_t h, int64_t w, int64_t c, int64_t size);
 RZK_API int rzk_roi_align(const float *x, int64_t x_size, int64_t n, int64_t h, int64_t w, int64_t c,

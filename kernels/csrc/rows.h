@@ -125,13 +125,6 @@ static void deform_conv(const float *x, const float *offset, const float *mask, 
     }
 }
 
-static void matmul(const float *a, int64_t stride, int64_t k, const struct rzk_conv *conv, int64_t first,
-                   int64_t last, float *y) {
-    const struct finish now = {conv->bias, conv->relu != 0};
-    multiply(a + first * stride, stride, conv->weights, k, last - first, y + first * conv->out_c, conv->out_c,
-             conv->out_c, now);
-}
-
 /* Pixels whose sum is kept in float32 before it goes into the float64 total. */
 #define SUMMED_AT_ONCE 16
 

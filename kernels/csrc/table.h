@@ -19,8 +19,6 @@ struct rzk_table {
     void (*deform_conv)(const float *x, const float *offset, const float *mask, const struct rzk_deform *shape,
                         const struct rzk_conv *conv, int64_t first, int64_t last, int64_t block, float *y,
                         float *work);
-    void (*matmul)(const float *a, int64_t stride, int64_t k, const struct rzk_conv *conv, int64_t first,
-                   int64_t last, float *y);
     void (*weighted_rows)(float *out, const float *rows, int64_t stride, const float *weights, int64_t count,
                           int64_t n);
     void (*attention_sums)(const float *x, int64_t splits, int64_t c, int64_t first, int64_t last, double *sums);

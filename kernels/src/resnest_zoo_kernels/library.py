@@ -63,7 +63,6 @@ _P, _I = c_void_p, c_int64
 _SIGNATURES: dict[str, list[Any]] = {
     "conv3x3": [_P, _I, POINTER(Grid), POINTER(Conv), _I, _I, _P, _I, _P, _I],
     "deform_conv": [_P, _I, _P, _I, _P, _I, POINTER(Deform), POINTER(Conv), _I, _I, _P, _I, _P, _I],
-    "conv1x1": [_P, _I, _I, POINTER(Conv), _I, _I, _P, _I],
     "roi_align": [_P, _I, _I, _I, _I, _I, _P, _I, _I, c_float, _I, _I, _I, _P, _I, _P, _I],
     "attention_sums": [_P, _I, _I, _I, _I, _I, _I, _P],
     "attention_mix": [_P, _I, _I, _I, _I, _P, _I, _I, _P, _I],

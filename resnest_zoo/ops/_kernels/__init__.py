@@ -3,7 +3,7 @@
 library      what of the package is used, and whether it can be
 threads      ranges of one operation's work in several threads
 panels       weights in the order in which the kernels read them
-convolution  3x3 by Winograd, 1x1 as a matrix product
+convolution  3x3 by Winograd
 masks        run lengths of masks over boxes
 pictures     resizing
 sampling     deformable convolution and ROIAlign
