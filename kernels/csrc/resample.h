@@ -13,7 +13,7 @@
 #define BLOCKS(n) (((n) + LANES - 1) / LANES)
 #define STRETCH 4 /* times sixteen columns that one pass down works on at once */
 
-#if defined(__has_builtin)
+#if defined(__GNUC__) && defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define SHUFFLES
 typedef uint8_t vb __attribute__((vector_size(16)));
