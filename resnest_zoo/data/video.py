@@ -263,8 +263,8 @@ def _address(source: str | Path) -> tuple[str, dict[str, Any]]:
         return pattern.format(text.partition(":")[2]), {"format": form, "timeout": _TIMEOUT}
     if is_live(text):
         return text, {"timeout": _TIMEOUT}
-    # A path is no address, whatever colons are in it, and a list of films leads to files alone.
-    return f"file:{check_file(Path(source))}", {"options": {"protocol_whitelist": "file"}}
+    # A path is no address, whatever colons are in it; and from a file FFmpeg follows a list to files alone.
+    return f"file:{check_file(Path(source))}", {}
 
 
 def _reason(error: Exception) -> str:

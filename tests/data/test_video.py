@@ -221,15 +221,19 @@ def test_what_is_no_film_is_one_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such names there")
-def test_a_path_is_never_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_is_never_an_address(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_film(tmp_path / "film.mp4").rename(tmp_path / "tcp:a.mp4")
     assert len(list(Video("tcp:a.mp4"))) == len(CONSTANT)
-    (tmp_path / "list.mp4").write_text(
-        "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:1/a.ts\n"
-    )
+    assert server.folder is not None
+    write_film(server.folder / "a.ts")
+    head = "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n"
+    (tmp_path / "list.mp4").write_text(f"{head}{server.url}/a.ts\n#EXT-X-ENDLIST\n")
     with pytest.raises(ImageError, match=r"list\.mp4"):
         list(Video("list.mp4"))
+    assert server.paths == []
 
 
 def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
