@@ -19,7 +19,7 @@ from resnest_zoo.ops._plain import toom_cook
 from resnest_zoo.ops._plain.winograd import Packed, conv3x3
 from resnest_zoo.ops._plain.workspace import WORKSPACE
 
-_NUMBERS_AT_ONCE = 12_000_000  # of the products: 48 MB; the filters, 9 MB at 256 channels, are read each time
+_NUMBERS_AT_ONCE = 6_000_000  # of the products: 24 MB; the filters, 9 MB at 256 channels, are read each time
 
 Layer = tuple[Packed, Tensor | None]
 
@@ -36,13 +36,14 @@ def conv3x3_stack(x: Tensor, layers: Sequence[Layer]) -> Tensor:
     out = x.new_empty((maps, side * side, channels[-1]))
     products = sum(tile + 2 for tile in tiles)
     step = max(1, _NUMBERS_AT_ONCE // (products * products * max(channels)))
+    filters = [packed.transformed(0, f"filters {k}") for k, (packed, _) in enumerate(layers)]
     pixels = x.permute(0, 2, 3, 1).reshape(maps, side * side, channels[0])  # (R, S * S, C)
     for start in range(0, maps, step):
         some = pixels[start : start + step]
         state = WORKSPACE.take("state", side * side, len(some), channels[0])
         state.copy_(some.transpose(0, 1))
-        for packed, bias in layers:
-            state = _convolve(state, packed, bias, tiles)
+        for ready, (_, bias) in zip(filters, layers, strict=True):
+            state = _convolve(state, ready, bias, tiles)
         out[start : start + step] = state.transpose(0, 1)
     return out.view(maps, side, side, channels[-1]).permute(0, 3, 1, 2)
 
@@ -54,17 +55,17 @@ def _tiles(side: int) -> tuple[int, ...]:
     return (4,) * fours + (3,) * threes if fours >= 0 else ()
 
 
-def _convolve(x: Tensor, packed: Packed, bias: Tensor | None, tiles: tuple[int, ...]) -> Tensor:
+def _convolve(x: Tensor, filters: Tensor, bias: Tensor | None, tiles: tuple[int, ...]) -> Tensor:
     """(S * S, R, C) to (S * S, R, C'), rectified; the result lies where the next call puts its own."""
     side, (pixels, maps, channels) = sum(tiles), x.shape
     into, out_of = _side_matrices(tiles)  # (Q, S), (S, Q + 1)
-    q, out_channels = len(into), packed.out_channels
+    q, out_channels = len(into), filters.shape[2]
     halfway = WORKSPACE.take("halfway", q, side, maps * channels)
     torch.mm(into, x.view(side, -1), out=halfway.view(q, -1))
     inputs = WORKSPACE.take("inputs", q, q, maps, channels)
     torch.bmm(into.expand(q, q, side), halfway, out=inputs.view(q, q, -1))
     products = WORKSPACE.take("products", q, q, maps, out_channels)
-    filters = packed.weight.view(6, 6, channels, out_channels)
+    filters = filters.view(6, 6, channels, out_channels)
     for row, point in enumerate(_points(tiles)):
         start = 0
         for tile in tiles:
