@@ -22,7 +22,7 @@ if reason := choice.unavailable("kernels"):
     pytest.skip(reason, allow_module_level=True)
 
 from resnest_zoo.ops import _exact, _kernels
-from resnest_zoo.ops._kernels import threads
+from resnest_zoo.ops._kernels import convolution, threads
 
 
 @pytest.fixture
@@ -168,6 +168,24 @@ def test_filters_are_copied_and_pickled_and_grow_when_they_must():
         assert torch.equal(_kernels.conv3x3(x, other, None, False), before)
     expected = torch.nn.functional.conv2d(x.double(), weight.double(), padding=1)
     assert float((before - expected).abs().max()) < 5e-6 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("maps", [0, 1, 13])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_stack_is_one_layer_after_the_other(monkeypatch: pytest.MonkeyPatch, count: int, maps: int):
+    monkeypatch.setattr(convolution, "_NUMBERS_OF_A_STATE", 5 * 7 * 7 * 40)  # five maps at a time
+    x = expected = channels_last(random(maps, 24, 7, 7))
+    layers = []
+    for index in range(count):
+        weight = random(40, expected.shape[1], 3, 3, seed=index) * 0.1
+        layers.append((_kernels.pack_conv3x3(weight, 1), random(40, seed=9)))
+        expected = _kernels.conv3x3(expected, *layers[-1], True)
+    before = x.clone()
+    got = _kernels.conv3x3_stack(x, layers)
+    assert torch.equal(got, expected)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(_kernels.conv3x3_stack(x, layers), got)
+    assert torch.equal(x, before)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

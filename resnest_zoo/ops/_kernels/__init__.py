@@ -18,6 +18,7 @@ from resnest_zoo.ops._kernels.attention import (
 from resnest_zoo.ops._kernels.convolution import (
     Packed,
     conv3x3,
+    conv3x3_stack,
     pack_conv3x3,
     refuse_conv3x3,
     slow_conv3x3,
@@ -39,6 +40,7 @@ __all__ = [
     "PackedDeform",
     "available",
     "conv3x3",
+    "conv3x3_stack",
     "deform_conv2d",
     "encode_pasted_masks",
     "pack_conv3x3",

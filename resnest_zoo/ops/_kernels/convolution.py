@@ -9,7 +9,9 @@ Legend: N images, C channels, H and W, G groups, P products of a tile, T tiles.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import torch
@@ -17,13 +19,15 @@ from torch import Tensor
 
 from resnest_zoo.ops._kernels.library import kernels, pixels_of, refuse_tensors
 from resnest_zoo.ops._kernels.panels import pack_panels
-from resnest_zoo.ops._kernels.threads import WORKSPACE, share
+from resnest_zoo.ops._kernels.threads import WORKSPACE, Workspace, share
 
 # At a time; measured: wide products need many rows, narrow ones all of their numbers in the second cache.
 _FEWEST_TILES, _MOST_TILES = 28, 168
 # From this many tiles on, other filters for tiles of 3 are worth reading, where they save a tenth.
 _TILES_WORTH_MORE_FILTERS = 512
 _LEAST_CHANNELS = 16
+_NUMBERS_OF_A_STATE = 4_000_000  # of the maps between two layers: 16 MB
+_STATES = (Workspace(), Workspace())
 
 _A, _B = 0.5**0.5, 2.0**0.5
 _POINTS = {4: (0.0, _A, -_A, _B, -_B), 3: (0.0, 0.75, -0.75, 1.5)}
@@ -85,17 +89,46 @@ def pack_conv3x3(weight: Tensor, groups: int) -> Packed:
 def conv3x3(x: Tensor, packed: Packed, bias: Tensor | None, relu: bool) -> Tensor:
     """Convolve (N, C, H, W) with stride 1 and padding 1, add (C',), rectify: (N, C', H, W) channels last."""
     pixels = pixels_of(x)
-    images, height, width, _ = pixels.shape
-    out = torch.empty((images, height, width, packed.out_channels))
-    bias = None if bias is None else bias.detach().contiguous()
-    if out.numel():
-        for rows in _sides(height, images * height * width):
-            for cols in _sides(width, images * height * width):
-                _convolve(pixels, packed, bias, relu, out, rows, cols)
+    out = torch.empty((*pixels.shape[:3], packed.out_channels))
+    _convolve(pixels, packed, bias, relu, out)
     return out.permute(0, 3, 1, 2)
 
 
-def _convolve(
+def conv3x3_stack(x: Tensor, layers: Sequence[tuple[Packed, Tensor | None]]) -> Tensor:
+    """Convolutions with their biases, each followed by ReLU, on maps (R, C, S, S); channels last.
+
+    Some maps at a time go through all layers, in memory that is used again.
+    """
+    pixels = pixels_of(x)
+    maps, height, width, channels = pixels.shape
+    out = torch.empty((maps, height, width, layers[-1][0].out_channels))
+    widest = max(channels, *(packed.out_channels for packed, _ in layers))
+    step = max(1, _NUMBERS_OF_A_STATE // (height * width * widest))
+    for start in range(0, maps, step):
+        state = pixels[start : start + step]
+        for index, (packed, bias) in enumerate(layers):
+            shape = (len(state), height, width, packed.out_channels)
+            if index == len(layers) - 1:
+                target = out[start : start + step]
+            else:
+                target = _STATES[index % 2].take(prod(shape))[: prod(shape)].view(shape)
+            _convolve(state, packed, bias, True, target)
+            state = target
+    return out.permute(0, 3, 1, 2)
+
+
+def _convolve(pixels: Tensor, packed: Packed, bias: Tensor | None, relu: bool, out: Tensor) -> None:
+    """(N, H, W, C) to `out` (N, H, W, C'), both contiguous."""
+    images, height, width, _ = pixels.shape
+    bias = None if bias is None else bias.detach().contiguous()
+    if not out.numel():
+        return
+    for rows in _sides(height, images * height * width):
+        for cols in _sides(width, images * height * width):
+            _convolve_tiles(pixels, packed, bias, relu, out, rows, cols)
+
+
+def _convolve_tiles(
     pixels: Tensor,
     packed: Packed,
     bias: Tensor | None,

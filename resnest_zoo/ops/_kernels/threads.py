@@ -85,7 +85,7 @@ def share(work: int, least: int, task: Callable[[int, int], None]) -> None:
             other.result()
 
 
-class _Workspace(threading.local):
+class Workspace(threading.local):
     """Memory of one thread that is used again, since fresh memory is filled page by page."""
 
     def __init__(self) -> None:
@@ -101,4 +101,4 @@ class _Workspace(threading.local):
         return self.kept
 
 
-WORKSPACE = _Workspace()
+WORKSPACE = Workspace()
