@@ -16,29 +16,25 @@ Legend: N images, C channels, H and W, G groups, D deformable groups, R regions,
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks import operations
+from benchmarks import operations, records
 from benchmarks.operations import Case
 from benchmarks.verify.outcome import aligned
-from benchmarks.verify.results import FOLDER
 from resnest_zoo.errors import ZooError
-from resnest_zoo.hub.staging import staged
 
 _PACKAGES = ("torch", "torchvision", "resnest-zoo-kernels", "onnxruntime", "openvino", "pillow", "numpy")
 
@@ -152,25 +148,6 @@ def _cells(timing: Timing) -> list[str]:
     return [str(getattr(timing, f.name)) for f in fields(Timing)[: len(_HEADER)]]
 
 
-def record(timings: list[Timing]) -> Path:
-    """Put the timings in the file of their torch; they replace those of the same conditions."""
-    torch_version = torch.__version__.partition("+")[0]
-    path = FOLDER / f"kernels-cpu-float32-torch{torch_version}.csv"
-    kept: dict[tuple[str, str, str], dict[str, str]] = {}
-    if path.exists():
-        with path.open(encoding="utf-8", newline="") as file:
-            kept = {(r["case"], r["contender"], r["threads"]): r for r in csv.DictReader(file)}
-    for timing in timings:
-        texts = {key: str(value) for key, value in asdict(timing).items()}
-        kept[texts["case"], texts["contender"], texts["threads"]] = texts
-    path.parent.mkdir(exist_ok=True)
-    with staged(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Timing)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(kept.values())
-    return path
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__.splitlines()[0])
     parser.add_argument("pattern", nargs="?", default="*", help="only these operations, such as 'roi_align*'")
@@ -194,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{name}, {threads} threads: done", file=sys.stderr, flush=True)
     print("\n".join(aligned(_HEADER, map(_cells, timings))))
     if args.record:
-        record(timings)
+        records.record("kernels", timings, ("case", "contender", "threads"))
     return 0
 
 

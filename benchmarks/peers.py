@@ -11,14 +11,13 @@ Legend: N detections.
 
 from __future__ import annotations
 
-import csv
 import os
 import statistics
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -26,13 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from benchmarks import records
 from benchmarks.sides import Side
 from benchmarks.verify.outcome import aligned
-from benchmarks.verify.results import FOLDER
 from resnest_zoo.errors import ConfigError, ZooError
-from resnest_zoo.hub.staging import staged
 
 MODELS = ("mask_rcnn_resnet50", "mask_rcnn_resnest50")
 PEERS = ("detectron2", "torchvision", "onnxruntime")
@@ -206,27 +203,7 @@ def show(rows: Sequence[Contender]) -> str:
 
 def record(rows: Sequence[Contender]) -> Path:
     """Put the rows in the file of their torch; they replace those of the same conditions."""
-    torch_version = torch.__version__.partition("+")[0]
-    path = FOLDER / f"peers-cpu-float32-torch{torch_version}.csv"
-    key = ("model", "contender", "detections", "threads", "kernels")
-    kept = {tuple(row[k] for k in key): row for row in read(path)}
-    kept |= {
-        tuple(str(getattr(row, k)) for k in key): {k: str(v) for k, v in asdict(row).items()} for row in rows
-    }
-    path.parent.mkdir(exist_ok=True)
-    with staged(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Contender)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(kept.values())
-    return path
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a file; none if there is none."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return records.record("peers", rows, ("model", "contender", "detections", "threads", "kernels"))
 
 
 def check_peers(text: str) -> list[str]:

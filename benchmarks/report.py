@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from benchmarks import speed_page
 from benchmarks.chart import chart
 from benchmarks.speed import read_speeds
 from benchmarks.verify.outcome import LEVELS
@@ -39,12 +40,15 @@ def main(argv: list[str] | None = None) -> int:
 def pages() -> dict[Path, str]:
     """Every generated file and what it must hold."""
     entries, theirs, packaged = ([info(n) for n in names] for names in (PUBLISHED, MMDETECTION, SHIPPED))
-    readme, sources = ROOT / "README.md", ROOT / "docs" / "sources.md"
+    readme, docs = ROOT / "README.md", ROOT / "docs"
+    sources, speed = docs / "sources.md", docs / "speed.md"
     return {
         ROOT / "MODEL_ZOO.md": model_zoo(entries, theirs, packaged),
-        ROOT / "docs" / "models.svg": chart(entries, _relative_times()),
+        docs / "models.svg": chart(entries, _relative_times()),
         readme: _filled(readme, "models", _short_table(entries + theirs)),
         sources: _filled(sources, "sources", _sources()),
+        speed: _filled(speed, "speed", speed_page.tables()),
+        docs / "speed.svg": speed_page.bars(),
     }
 
 

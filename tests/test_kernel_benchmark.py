@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import kernels, operations
+from benchmarks import kernels, operations, records
 from benchmarks.operations import Case
 from tests.test_cli import Capture
 
@@ -36,7 +36,7 @@ def test_contenders_take_turns_and_are_recorded(
     acts: list[str] = []
     ours = {name: lambda name=name: lambda: acts.append(name) or torch.ones(2) for name in ("exact", "plain")}
     monkeypatch.setattr(operations, "CASES", {"one": lambda: Case("one 2", ours)})
-    monkeypatch.setattr(kernels, "FOLDER", tmp_path)
+    monkeypatch.setattr(records, "FOLDER", tmp_path)
     threads = torch.get_num_threads()
     assert kernels.main(["one", "--rounds", "2", "--threads", str(threads), "--record"]) == 0
     assert acts == ["exact", "plain", "plain", "exact", "exact", "plain"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import peers, speed
+from benchmarks import peers, records, speed, speed_page
 from resnest_zoo.errors import ConfigError
 from tests.test_cli import Capture
 
@@ -50,12 +50,26 @@ def test_a_ratio_is_that_of_neighbours_in_one_round() -> None:
 
 
 def test_rows_replace_those_of_the_same_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "FOLDER", tmp_path)
+    monkeypatch.setattr(records, "FOLDER", tmp_path)
     peers.record([row("optimized", [1.0] * 3), row("exact", [2.0] * 3)])
     path = peers.record([row("optimized", [0.5] * 3)])
     with path.open(encoding="utf-8", newline="") as file:
         kept = {r["contender"]: r["ratio"] for r in csv.DictReader(file)}
     assert kept == {"optimized": "4.0", "exact": "1.0"}
+
+
+def test_the_page_has_a_row_and_a_bar_for_each_contender(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "FOLDER", tmp_path)
+    peers.record([row("optimized", [1.0] * 3), row("exact", [2.0] * 3)])
+    table, picture = speed_page.tables(), speed_page.bars()
+    assert (
+        "| `m` | 100 | 1 | optimized | 2.00 | 1.00 | 600 MB, 0.75 | 1 of 1 | 0.0e+00 px, 0.0e+00 |" in table
+    )
+    assert "x: times as fast as detectron2." in table
+    assert picture.count("<rect") == 3
+    assert 'width="300"' in picture
 
 
 @pytest.mark.parametrize("names", ["detectron3", "detectron2,mmdet"])

@@ -1,0 +1,44 @@
+"""Files of measured speed in `benchmarks/results`: one for each task, device, dtype and version of torch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from benchmarks.verify.results import FOLDER
+from resnest_zoo.hub.staging import staged
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Rows = list[dict[str, str]]
+
+
+def record(task: str, rows: Sequence[DataclassInstance], key: tuple[str, ...]) -> Path:
+    """Put rows into the file of a task; they replace those of the same key."""
+    path = FOLDER / f"{task}-cpu-float32-torch{torch.__version__.partition('+')[0]}.csv"
+    kept = {tuple(row[k] for k in key): row for row in (_read(path) if path.exists() else [])}
+    for row in rows:
+        texts = {name: str(value) for name, value in asdict(row).items()}
+        kept[tuple(texts[k] for k in key)] = texts
+    path.parent.mkdir(exist_ok=True)
+    with staged(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(asdict(rows[0])), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept.values())
+    return path
+
+
+def read(task: str) -> dict[str, Rows]:
+    """The rows of a task's files, by the conditions in the file's name."""
+    return {path.stem: _read(path) for path in sorted(FOLDER.glob(f"{task}-*.csv"))}
+
+
+def _read(path: Path) -> Rows:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
