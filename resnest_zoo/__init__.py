@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from resnest_zoo.inference.film import VideoWriter
     from resnest_zoo.integrations.model_card import ModelCard
     from resnest_zoo.integrations.pretrained import from_pretrained, save_pretrained
+    from resnest_zoo.integrations.pushing import push_to_hub
     from resnest_zoo.integrations.results import Measured
     from resnest_zoo.models import build_model
     from resnest_zoo.optimization import optimize
@@ -54,6 +55,7 @@ __all__ = [
     "load_config",
     "load_zoo",
     "optimize",
+    "push_to_hub",
     "register",
     "save_pretrained",
 ]
@@ -80,6 +82,7 @@ _LAZY = {
     "load_config": "resnest_zoo.config",
     "optimize": "resnest_zoo.optimization",
     "load_zoo": "resnest_zoo.registry",
+    "push_to_hub": "resnest_zoo.integrations.pushing",
     "register": "resnest_zoo.registry",
     "save_pretrained": "resnest_zoo.integrations.pretrained",
 }

@@ -13,9 +13,10 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
@@ -50,6 +51,8 @@ class PushServer(FileServer):
         token: who may write.
         readers: further tokens, which may not write.
         stored: bytes of large files by SHA-256, also of those that no commit names yet.
+        before_commit: called before a commit is looked at.
+        damage: name of a file that is changed on arrival.
     """
 
     def __init__(self) -> None:
@@ -58,6 +61,8 @@ class PushServer(FileServer):
         self.readers: set[str] = set()
         self.repositories: dict[str, Repository] = {}
         self.stored: dict[str, bytes] = {}
+        self.before_commit: Callable[[], object] = lambda: None
+        self.damage = ""
 
     def create(self, name: str, files: dict[str, bytes] | None = None, **flags: Any) -> str:
         """Make a repository with a first commit; returns the commit's hash."""
@@ -134,8 +139,9 @@ class PushServer(FileServer):
     def _info(self, name: str, commit: tuple[str, dict[str, bytes]]) -> dict[str, Any]:
         head = re.match(r"---\n(.*?)---\n", commit[1].get("README.md", b"").decode(), re.DOTALL)
         card = yaml.safe_load(head[1]) if head else None
+        flags = {"private": self.repositories[name].private}
         siblings = [{"rfilename": file} for file in sorted(commit[1])]
-        return {"id": name, "sha": commit[0], "siblings": siblings, "cardData": card, "tags": []}
+        return {"id": name, "sha": commit[0], "siblings": siblings, "cardData": card, "tags": [], **flags}
 
     def _resolved(self, path: str) -> tuple[tuple[str, dict[str, bytes]], str] | None:
         found = re.fullmatch(r"/([^/]+/[^/]+)/resolve/(refs/pr/\d+|[^/]+)/(.+)", path)
@@ -155,6 +161,11 @@ class PushServer(FileServer):
         if path.startswith("/store/"):
             self.stored[path[7:]] = body
             return Reply()
+        if "/paths-info/" in path:
+            commit = self.repositories[self._name(path) or ""].at(path.rpartition("/")[2])
+            files = commit[1] if commit else {}
+            asked = parse_qs(body.decode())["paths"]
+            return _answer([_row(name, files[name]) for name in asked if name in files])
         given = json.loads(body) if "/commit/" not in path else None
         if path == "/api/repos/create":
             return self._create(given)
@@ -168,17 +179,13 @@ class PushServer(FileServer):
         if "/preupload/" in path:
             here = self.files(self._name(path) or "")
             return _answer({"files": [_mode(f["path"], here.get(f["path"])) for f in given["files"]]})
-        if "/paths-info/" in path:
-            files = self.repositories[self._name(path) or ""].at(path.rpartition("/")[2])
-            assert files is not None
-            return _answer([_row(p, files[1][p]) for p in given["paths"] if p in files[1]])
         assert "/commit/" in path, path
         return self._commit(self._name(path) or "", [json.loads(line) for line in body.splitlines()])
 
     def _create(self, given: dict[str, Any]) -> Reply:
         name = f"{given['organization']}/{given['name']}"
         if name in self.repositories:
-            return refuse(409, "", "You already created this model repo")
+            return _answer({"error": "You already created this model repo", "url": f"{self.url}/{name}"}, 409)
         self.create(name, private=given.get("private") is True or given.get("visibility") == "private")
         return _answer({"url": f"{self.url}/{name}"})
 
@@ -198,6 +205,7 @@ class PushServer(FileServer):
         return {**known, "actions": {"upload": upload, "verify": {"href": f"{self.url}/verify"}}}
 
     def _commit(self, name: str, lines: list[dict[str, Any]]) -> Reply:
+        self.before_commit()
         repository = self.repositories[name]
         files = dict(self.files(name))
         for line in lines:
@@ -212,6 +220,8 @@ class PushServer(FileServer):
             else:
                 assert line["key"] == "lfsFile"
                 files[value["path"]] = self.stored[value["oid"]]
+        if self.damage:
+            files[self.damage] = files[self.damage][:-1] + b"!"
         digest = self.commit(name, files)
         url = f"{self.url}/{name}/commit/{digest}"
         return _answer({"success": True, "commitOid": digest, "commitUrl": url, "hookOutput": ""})

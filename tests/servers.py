@@ -227,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
         step: Reply | Fault | None = script.pop(0) if script else owner.replies.get(self.path)
         try:
             if isinstance(step, Fault):  # the connection ends in the midst of what the client sends
-                self.rfile.read(step.after or 0)
+                self.rfile.read(min(step.after or 0, int(self.headers.get("Content-Length", "0"))))
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 self.close_connection = True
                 return

@@ -37,6 +37,7 @@ def test_the_door_is_exactly_this() -> None:
         "load_config",
         "load_zoo",
         "optimize",
+        "push_to_hub",
         "register",
         "save_pretrained",
     ]

@@ -24,7 +24,14 @@ from resnest_zoo.registry import Entry, info, list_models
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
 
+_ADVICE = {
+    401: ": no token was sent, or one that the hub does not know: set HF_TOKEN or run `hf auth login`",
+    403: ": the token may not write there: it needs the right to, and you to be a member of the organisation",
+    404: ": there is no such repository, or the token does not see it",
+    412: ": somebody else has pushed in the meantime; nothing of this was; look at it, and push again",
+}
 _CARD = """\
 ---
 license: apache-2.0
@@ -84,20 +91,26 @@ def open_repository(repository: str, *, api: HfApi | None = None) -> HfApi:
     Raises:
         ConfigError, DownloadError: as `publish`.
     """
+    require_reachable(repository)
+    api = api or open_client()
+    with answers(repository):
+        api.create_repo(repository, exist_ok=True)
+    return api
+
+
+def open_client() -> HfApi:
+    """The client of the hub that HF_ENDPOINT names."""
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None)
+
+
+def require_reachable(repository: str) -> None:
+    """What can be told of a repository before anybody is asked; raises as `open_repository`."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
         raise ConfigError(f"hf://{repository}: expected hf://organisation/repository")
     if read_settings().offline:
         raise DownloadError(f"hf://{repository}: offline by RESNEST_ZOO_OFFLINE or HF_HUB_OFFLINE")
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError
-
-    api = api or HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None)
-    try:
-        with _answers(repository):
-            api.create_repo(repository, exist_ok=True)
-    except HFValidationError as error:
-        raise ConfigError(f"hf://{repository}: {error}") from error
-    return api
 
 
 def publish_entry(api: HfApi, repository: str, entry: Entry) -> list[str]:
@@ -115,7 +128,7 @@ def publish_entry(api: HfApi, repository: str, entry: Entry) -> list[str]:
 
 def publish_card(api: HfApi, repository: str) -> list[str]:
     """Upload the model card of what the repository holds, unless it is there; returns as `publish`."""
-    with _answers(repository):
+    with answers(repository):
         files = set(api.list_repo_files(repository))
     entries = [entry for entry in map(info, list_models()) if entry.artifact.filename in files]
     with tempfile.TemporaryDirectory() as folder:
@@ -127,7 +140,7 @@ def publish_card(api: HfApi, repository: str) -> list[str]:
 def _upload(api: HfApi, repository: str, name: str, path: Path) -> bool:
     """Send a file and check what arrived; False if the repository had it already."""
     content = hub.read_content(path)
-    with _answers(repository):
+    with answers(repository):
         if _has(api, repository, name, path, content):
             return False
         api.upload_file(path_or_fileobj=path, path_in_repo=name, repo_id=repository)
@@ -137,34 +150,57 @@ def _upload(api: HfApi, repository: str, name: str, path: Path) -> bool:
 
 
 def _has(api: HfApi, repository: str, name: str, path: Path, content: hub.Content) -> bool:
-    """Whether the repository holds these bytes: by SHA-256 if they are a large file, else by git's hash."""
+    """Whether the repository holds these bytes under this name."""
     from huggingface_hub.hf_api import RepoFile
 
-    for found in api.get_paths_info(repository, [name]):
-        if isinstance(found, RepoFile) and found.path == name:
-            if found.size != content.size:
-                return False
-            if found.lfs is not None:
-                return found.lfs.sha256 == content.sha256
-            blob = b"blob %d\0" % content.size + path.read_bytes()
-            return found.blob_id == sha1(blob, usedforsecurity=False).hexdigest()
-    return False
+    found = api.get_paths_info(repository, [name])
+    return any(isinstance(f, RepoFile) and f.path == name and is_of(f, path, content) for f in found)
+
+
+def is_of(found: RepoFile, path: Path, content: hub.Content) -> bool:
+    """Whether a repository's file has these bytes: by SHA-256 if it is a large file, else by git's hash."""
+    if found.size != content.size:
+        return False
+    if found.lfs is not None:
+        return found.lfs.sha256 == content.sha256
+    blob = b"blob %d\0" % content.size + path.read_bytes()
+    return found.blob_id == sha1(blob, usedforsecurity=False).hexdigest()
 
 
 @contextmanager
-def _answers(repository: str) -> Iterator[None]:
-    """What the repository refuses, or a connection that fails, as errors of ours."""
+def answers(repository: str) -> Iterator[None]:
+    """What the repository refuses, or a connection that fails, as errors of ours.
+
+    Raises:
+        ConfigError: the name can be no repository's, or the hub does not accept the head of README.md.
+        DownloadError: anything else.
+    """
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     # The bases of HfHubHTTPError are OSError and whatever its HTTP library raises.
     expected: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, OSError, ValueError)
     try:
         yield
-    except (ZooError, HFValidationError):
+    except ZooError:
         raise
+    except HFValidationError as error:
+        raise ConfigError(f"hf://{repository}: {error}") from error
     except expected as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise DownloadError(f"hf://{repository}: {reason}") from error
+        raise _explained(repository, error) from error
+    except RuntimeError as error:  # what the client makes of any failure while a large file is sent
+        if not isinstance(error.__cause__, expected):
+            raise
+        raise _explained(repository, error.__cause__) from error
+
+
+def _explained(repository: str, error: BaseException) -> ZooError:
+    """One line: what happened, and what helps."""
+    lines = [line.strip("- ") for line in str(error).splitlines() if line.strip("- ")]
+    if type(error) is ValueError and "README.md" in lines[0]:
+        return ConfigError(f"hf://{repository}: the hub does not accept the card: {'; '.join(lines)}")
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    advice = _ADVICE.get(status, "")
+    return DownloadError(f"hf://{repository}: {next(iter(lines), type(error).__name__)}{advice}")
 
 
 def model_card(repository: str, entries: list[Entry]) -> str:
