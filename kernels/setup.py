@@ -34,7 +34,9 @@ class BuildLibrary(build_ext):
         msvc = compiler.compiler_type == "msvc"
         # Rounding is part of the results of `exact.c` and `masks.c`, so nothing there may be contracted.
         common = (
-            ["/O2", "/fp:precise"] if msvc else ["-O3", "-std=c11", "-fPIC", "-fvisibility=hidden", "-Wall"]
+            ["/O2", "/fp:precise"]
+            if msvc
+            else ["-O3", "-std=c11", "-fPIC", "-fvisibility=hidden", "-Wall", "-g0"]
         )
         strict = [] if msvc else ["-ffp-contract=off"]
         loose = [] if msvc else ["-ffp-contract=fast"]
