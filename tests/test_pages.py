@@ -30,6 +30,7 @@ ELSEWHERE = {
     ("README.md", 1): "tests/test_readme.py",
     ("README.md", 2): "tests/test_readme.py",
     ("README.md", 3): ".ci/run",
+    **{("docs/detectron2.md", k): "tests/integrations/test_detectron2.py" for k in range(4)},
     ("docs/finetune.md", 1): "tests/test_finetune_page.py",
     **{("docs/huggingface.md", k): "tests/integrations/test_huggingface_page.py" for k in range(4)},
     ("docs/predict.md", 0): "tests/test_cli_films.py",

@@ -84,11 +84,16 @@ def _build_preprocessing(cfg: Config, backbone: FPN) -> Preprocessing:
     )
 
 
-def _build_backbone(cfg: Config) -> FPN:
+def build_bottom_up(cfg: Config) -> ResNet:
+    """The bottom-up network alone, freshly initialised, its first stages frozen as `cfg` says."""
     bottom_up = _build_resnet(cfg)
     bottom_up.freeze_stages(cfg.model.backbone.freeze_at)
+    return bottom_up
+
+
+def _build_backbone(cfg: Config) -> FPN:
     fpn = cfg.model.fpn
-    return FPN(bottom_up, fpn.in_features, fpn.out_channels, fpn.norm)
+    return FPN(build_bottom_up(cfg), fpn.in_features, fpn.out_channels, fpn.norm)
 
 
 def _build_resnet(cfg: Config) -> ResNet:
