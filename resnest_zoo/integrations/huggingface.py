@@ -102,7 +102,10 @@ def open_client() -> HfApi:
     """The client of the hub that HF_ENDPOINT names."""
     from huggingface_hub import HfApi
 
-    return HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None)
+    from resnest_zoo import __version__
+
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+    return HfApi(endpoint=endpoint, library_name="resnest_zoo", library_version=__version__)
 
 
 def require_reachable(repository: str) -> None:

@@ -87,6 +87,7 @@ def test_a_full_commit_hash_makes_no_request_when_its_file_is_here(hub: PushServ
     assert asked == 3  # what it is, the file, and where that lies
     assert fetch_address(f"hf://org/net@{commit}") == path
     assert len(hub.requests) == asked
+    assert not (cache_dir() / "revisions.json").exists()
     assert fetch_address("hf://org/net") == path
     assert len(hub.requests) == asked + 1
 

@@ -15,6 +15,9 @@ import yaml
 
 import resnest_zoo
 from resnest_zoo import Measured, ModelCard, from_pretrained, get, push_to_hub
+from resnest_zoo.api.origin import find_weights
+from resnest_zoo.api.start import find_start
+from resnest_zoo.cli import main
 from resnest_zoo.errors import CheckpointError, ConfigError, DownloadError, IntegrityError
 from resnest_zoo.models import GeneralizedRCNN
 from tests.integrations.test_pretrained import assert_equal
@@ -119,6 +122,28 @@ def test_a_later_push_takes_away_what_is_not_true_any_more_and_leaves_the_rest(
     assert not torch.equal(
         next(get(first).parameters()), next(get("hf://org/net").parameters())
     )  # the first push is still there under its address
+
+
+def test_commands_and_training_take_a_repository(
+    hub: PushServer, model: GeneralizedRCNN, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = push_to_hub(model, REPOSITORY)
+    capsys.readouterr()
+    command = ["predict", str(photos / "coffee.jpg"), "--model"]
+    assert main([*command, "hf://org/net", "--output", str(tmp_path / "found")]) == 0
+    assert list((tmp_path / "found").glob("coffee*"))
+    capsys.readouterr()
+    assert main([*command, "hf://org/none"]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "there is no such repository, or it is private" in line
+    assert model.config is not None
+    start = find_start("hf://org/net", model.config)
+    assert start is not None
+    assert start.path == find_weights(address)
+    assert main(["cache", "list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert "revisions.json" not in json.dumps(rows)
+    assert start.path.name in json.dumps(rows)
 
 
 def test_results_stand_in_both_formats_measured_and_reported_apart(
