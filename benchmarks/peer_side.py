@@ -22,12 +22,9 @@ from torch import Tensor
 from benchmarks.golden import filled_model
 from benchmarks.golden_values import fill, image
 from benchmarks.sides import Stopwatch
-from resnest_zoo.config import load_config
 from resnest_zoo.models import GeneralizedRCNN
-from resnest_zoo.models import build_model as build_ours
 from resnest_zoo.models.core import DetectorCore
 from resnest_zoo.ops.resize import resize_image
-from resnest_zoo.registry import info
 from resnest_zoo.structures import Detections, RawResult
 
 SIZE = (480, 640)
@@ -61,44 +58,13 @@ def _as_detector(model: GeneralizedRCNN) -> Detector:
 
 
 def _detectron2(name: str, detections: int) -> Detector:
-    """detectron2's own model; of ResNeSt, which it lacks, everything but the bottom-up network."""
-    from detectron2.config import get_cfg
-    from detectron2.layers import ShapeSpec
-    from detectron2.modeling import BACKBONE_REGISTRY, Backbone, build_model
-    from detectron2.modeling.backbone import FPN
-    from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+    """detectron2's own model; of ResNeSt, which it lacks, the bottom-up network is ours."""
+    from detectron2.modeling import build_model
 
-    ours = load_config(str(info(name).config), ["TEST.DETECTIONS_PER_IMAGE", str(detections)])
-    with torch.device("meta"):
-        network = build_ours(ours).backbone.bottom_up
+    from resnest_zoo.integrations.detectron2 import get_cfg
 
-    class BottomUp(Backbone):
-        def __init__(self) -> None:
-            super().__init__()
-            for key, module in network.named_children():
-                self.add_module(key, module.to_empty(device="cpu"))
-
-        def forward(self, x: Tensor) -> dict[str, Tensor]:
-            return network(x)
-
-        def output_shape(self) -> dict[str, Any]:
-            channels, strides = network.out_channels, network.out_strides
-            return {k: ShapeSpec(channels=channels[k], stride=strides[k]) for k in network.out_features}
-
-    def build_resnest_fpn_backbone(cfg: Any, _shape: Any) -> Any:
-        bottom_up, fpn = BottomUp(), cfg.MODEL.FPN
-        return FPN(bottom_up, cfg.MODEL.FPN.IN_FEATURES, fpn.OUT_CHANNELS, fpn.NORM, LastLevelMaxPool())
-
-    BACKBONE_REGISTRY.register(build_resnest_fpn_backbone)
-    cfg = get_cfg()
-    cfg.set_new_allowed(True)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "config.yaml")
-        path.write_text(ours.dump(), encoding="utf-8")
-        cfg.merge_from_file(str(path))
+    cfg = get_cfg(name, overrides={"TEST.DETECTIONS_PER_IMAGE": detections})
     cfg.MODEL.DEVICE = "cpu"
-    if "resnest" in name:
-        cfg.MODEL.BACKBONE.NAME = "build_resnest_fpn_backbone"
     model = build_model(cfg).eval()
     fill(model)
     flip = cfg.INPUT.FORMAT == "BGR"

@@ -30,6 +30,7 @@ from resnest_zoo.config.loading import resolve_path
 from resnest_zoo.data import shapes
 from resnest_zoo.errors import CheckpointError, ConfigError, UnknownModelError, ZooError
 from resnest_zoo.integrations import detectron2 as theirs
+from resnest_zoo.integrations.pretrained import save_pretrained
 from resnest_zoo.registry import PUBLISHED, info
 from tests.test_pages import blocks
 
@@ -302,7 +303,7 @@ def test_what_detectron2_saves_loads_here(name: str, tmp_path: Path) -> None:
 
 @oracle
 @pytest.mark.usefixtures("detectron2")
-@pytest.mark.parametrize("way", ["name", "file", "absolute", "written"])
+@pytest.mark.parametrize("way", ["name", "file", "absolute", "folder", "written"])
 def test_our_checkpoints_load_in_detectron2(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -322,6 +323,7 @@ def test_our_checkpoints_load_in_detectron2(
         "name": f"resnest-zoo://{name}",
         "file": f"resnest-zoo://{best}",
         "absolute": f"resnest-zoo://{best.absolute()}",
+        "folder": f"resnest-zoo://{save_pretrained(ours, tmp_path / 'folder')}",
     }.get(way) or str(theirs.write_checkpoint(best, "out/best.pth"))
     with caplog.at_level("WARNING"):
         DetectionCheckpointer(model).load(path)

@@ -138,8 +138,8 @@ def write_checkpoint(source: str | Path, output: str | Path) -> Path:
     """Write weights as a .pth file that detectron2's `DetectionCheckpointer` loads without this package.
 
     Args:
-        source: name of an entry, backbones included, or a checkpoint that `resnest_zoo.get` reads, such as
-            "out/best.safetensors".
+        source: name of an entry, backbones included, or what `resnest_zoo.get` takes as `weights`, such as
+            "out/best.safetensors" or an address.
         output: the file to write.
 
     Raises:

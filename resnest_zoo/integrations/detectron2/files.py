@@ -2,7 +2,7 @@
 
 resnest-zoo://mask_rcnn_resnest50.yaml      a whole config, as `get_cfg` gives it
 resnest-zoo://mask_rcnn_resnest50           verified weights, as detectron2 reads them
-resnest-zoo://out/best.safetensors          a checkpoint of a training here, likewise
+resnest-zoo://out/best.safetensors          a checkpoint of a training here, a folder, an address, likewise
 """
 
 from __future__ import annotations

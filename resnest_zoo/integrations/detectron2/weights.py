@@ -6,13 +6,13 @@ for `resnest-zoo://` lie in the cache, in the folder `detectron2`.
 
 from __future__ import annotations
 
-import os
 from hashlib import sha256
 from pathlib import Path
 
 import torch
 
 from resnest_zoo import hub
+from resnest_zoo.api.origin import find_weights
 from resnest_zoo.checkpoint import Checkpoint, is_classifier, require_finite
 from resnest_zoo.checkpoint.formats import reason
 from resnest_zoo.errors import CheckpointError, UnknownModelError, shown
@@ -25,19 +25,21 @@ _BOTTOM_UP = "backbone.bottom_up."
 
 
 def find(source: str | Path) -> Path:
-    """The verified file of an entry, else the file that `source` names.
+    """The verified file of an entry, else the file, folder or address that `source` names.
 
     Raises:
-        UnknownModelError: it is neither.
+        UnknownModelError: it is none of them.
         DownloadError: it cannot be had.
     """
-    path = Path(os.path.expanduser(source))
     if isinstance(source, str):
         try:
             return fetch_weights(info(source))
-        except UnknownModelError:
+        except UnknownModelError as error:
+            path = find_weights(source)
             if not path.is_file():
-                raise
+                raise UnknownModelError(f"{error} Nor is there such a file.") from None
+            return path
+    path = find_weights(source)
     if not path.is_file():
         raise UnknownModelError(f"{shown(str(source))}: no such file")
     return path
