@@ -183,6 +183,20 @@ def test_overrides_and_classes_reach_the_model() -> None:
 
 @oracle
 @pytest.mark.usefixtures("detectron2")
+def test_a_trained_model_is_one_that_has_a_checkpoint(tmp_path: Path) -> None:
+    own = tmp_path / "my.yaml"
+    own.write_text(find_config(SHIPPED[0]).dump())
+    assert theirs.get_cfg(own).MODEL.BACKBONE.NAME == theirs.FPN_BACKBONE
+    with pytest.raises(ConfigError, match=r"my\.yaml: a config file has no checkpoint"):
+        theirs.get_cfg(own, trained=True)
+    alias = "COCO-Detection/faster_rcnn_ResNeSt_50_FPN_syncbn_range-scale_1x.yaml"
+    assert theirs.get_cfg(alias, trained=True).MODEL.WEIGHTS == "resnest-zoo://faster_rcnn_resnest50"
+    folder = save_pretrained(resnest_zoo.get(SHIPPED[0]), tmp_path / "folder")
+    assert f"resnest-zoo://{folder}" == theirs.get_cfg(folder, trained=True).MODEL.WEIGHTS
+
+
+@oracle
+@pytest.mark.usefixtures("detectron2")
 def test_what_detectron2_cannot_compute_is_refused_by_key() -> None:
     with pytest.raises(ConfigError, match=r"MODEL\.BBOX_REG_CLAMP 'both', as mmdetection's models do"):
         theirs.get_cfg("mask_rcnn_resnest50_mmdet")

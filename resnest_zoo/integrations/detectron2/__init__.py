@@ -86,7 +86,8 @@ def get_cfg(
     Raises:
         ZooError: detectron2 is missing or older than 0.6.
         UnknownModelError, ConfigError, CheckpointError: as `resnest_zoo.get`.
-        ConfigError: the model computes what detectron2 cannot, as mmdetection's do.
+        ConfigError: the model computes what detectron2 cannot, as mmdetection's do, or a config file has no
+            checkpoint that `trained` could mean.
     """
     import torch
 
@@ -95,7 +96,7 @@ def get_cfg(
     cfg = _translate(find_config(name, overrides), str(name))
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     if trained:
-        cfg.MODEL.WEIGHTS = f"{PREFIX}//{name}"
+        cfg.MODEL.WEIGHTS = _own_weights(name)
     return cfg
 
 
@@ -198,6 +199,18 @@ def _translate(config: Config, source: str) -> Any:
 def _like(value: object, example: object) -> object:
     """A value with its outermost sequence, list or tuple, as in `example`."""
     return type(example)(value) if isinstance(value, tuple) and isinstance(example, list) else value
+
+
+def _own_weights(name: str | Path) -> str:
+    """The address of a model's own checkpoint."""
+    from resnest_zoo.api.origin import find_origin
+
+    origin = find_origin(name)
+    if origin.entry is None and origin.checkpoint is None:
+        raise ConfigError(
+            f"{name}: a config file has no checkpoint; set MODEL.WEIGHTS instead of trained=True"
+        )
+    return f"{PREFIX}//{name if origin.entry is None else origin.entry.name}"
 
 
 def _start(weights: str) -> str:
