@@ -73,8 +73,8 @@ def get(
             `save_pretrained` has written, or a repository of `push_to_hub`, "hf://org/name[@revision]".
         pretrained: load the entry's published checkpoint; False leaves fresh random weights.
         weights: load this checkpoint instead, whatever `pretrained` says: a path, an http(s) URL, or
-            hf://org/name[@revision][/file]. One that training here has written is built as its own config and
-            classes say, unless you give others. One of mmdetection's is recognised by its tensors, its
+            `hf://org/name[@revision][/file]`. One that training here has written is built as its own config
+            and classes say, unless you give others. One of mmdetection's is recognised by its tensors, its
             classes by the notes beside them; it is built as `name` says where that fits it, else as what a
             warning says that it is taken for.
         num_classes: build heads for this many classes. Where that differs from the checkpoint, all but the

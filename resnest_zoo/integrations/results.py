@@ -76,7 +76,8 @@ class Measured:
         Args:
             model: the one measured.
             metrics: as evaluation gives them, with "bbox/AP", "segm/AP" or "panoptic_seg/PQ" in percent.
-            dataset, split: on what.
+            dataset: on what, such as "COCO".
+            split: such as "val2017".
 
         Raises:
             ConfigError: none of these metrics is there, or one is NaN; the model has no config.
