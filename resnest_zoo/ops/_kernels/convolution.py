@@ -28,7 +28,7 @@ _FEWEST_TILES, _MOST_TILES = 28, 168
 _TILES_WORTH_MORE_FILTERS = 512
 _LEAST_CHANNELS = 16
 _NUMBERS_OF_A_STATE = 8_000_000  # of the maps between two layers: 32 MB
-_STATES, _FILTERS = (Workspace(), Workspace()), Workspace()
+_FILTERS = Workspace()
 
 _A, _B = 0.5**0.5, 2.0**0.5
 _POINTS = {4: (0.0, _A, -_A, _B, -_B), 3: (0.0, 0.75, -0.75, 1.5)}
@@ -101,7 +101,8 @@ def conv3x3_stack(x: Tensor, layers: Sequence[tuple[Packed, Tensor | None]]) -> 
     maps, height, width, channels = pixels.shape
     out = torch.empty((maps, height, width, layers[-1][0].out_channels))
     widest = max(channels, *(packed.out_channels for packed, _ in layers))
-    step = max(1, _NUMBERS_OF_A_STATE // (height * width * widest))
+    step = max(1, min(maps, _NUMBERS_OF_A_STATE // (height * width * widest)))
+    states = [torch.empty(step * height * width * widest) for _ in layers[1:3]]
     for start in range(0, maps, step):
         state = pixels[start : start + step]
         for index, (packed, bias) in enumerate(layers):
@@ -109,7 +110,7 @@ def conv3x3_stack(x: Tensor, layers: Sequence[tuple[Packed, Tensor | None]]) -> 
             if index == len(layers) - 1:
                 target = out[start : start + step]
             else:
-                target = _STATES[index % 2].take(prod(shape))[: prod(shape)].view(shape)
+                target = states[index % 2][: prod(shape)].view(shape)
             _convolve(state, packed, bias, True, target)
             state = target
     return out.permute(0, 3, 1, 2)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 # Pieces for each thread: one that is slower than the others takes fewer of them.
 _PIECES = 4
-_LARGEST = 2**24  # numbers that a thread keeps for the next call: 64 MiB
+_LARGEST = 2**22  # numbers that a thread keeps for the next call: 16 MiB
 
 
 class _Pool:
