@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from resnest_zoo.categories import Categories
-from resnest_zoo.errors import DataError, SelectionError, ShapeError, cut, shown
+from resnest_zoo.errors import ConfigError, DataError, SelectionError, ShapeError, cut, shown
 
 Array = np.ndarray[Any, Any]
 SizeHW = tuple[int, int]
@@ -316,7 +316,12 @@ class Instances:
         )
 
     def to(self, device: torch.device | str) -> Instances:
-        """The same result with every tensor on `device`."""
+        """The same result with every tensor on `device`.
+
+        Raises:
+            ConfigError: there is no such device, or it is a dtype.
+        """
+        device = _checked_device(device)
         return replace(
             self,
             boxes=self.boxes.to(device),
@@ -399,6 +404,13 @@ def _described(selection: object) -> str:
     if isinstance(selection, Tensor | np.ndarray):
         return f"{selection.dtype} of shape {tuple(selection.shape)}"
     return shown(selection)
+
+
+def _checked_device(device: object) -> torch.device:
+    try:
+        return torch.device(device)  # type: ignore[call-overload, no-any-return]
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(f"to: expected a device, such as 'cpu' or 'cuda:0', got {shown(device)}") from error
 
 
 def _check_alike(first: Instances, other: Instances) -> None:

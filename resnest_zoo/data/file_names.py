@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import unicodedata
 from pathlib import Path
 from urllib.parse import unquote
 
 from resnest_zoo.errors import DataError, ImageError
+
+# What an address begins with, as a path keeps it; one letter is a disk of Windows.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?=/)")
 
 
 class FileNames:
@@ -77,6 +81,10 @@ def check_file(path: Path) -> Path:
     try:
         kind = found.stat().st_mode
     except FileNotFoundError as error:
+        if scheme := _ADDRESS.match(str(path)):
+            raise ImageError(
+                f"{path}: addresses that begin with {scheme[0]} are not read; http and https are"
+            ) from error
         raise ImageError(f"{path}: no such file{file_hint(found)}") from error
     except (OSError, ValueError) as error:  # which a NUL in the name is
         raise ImageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

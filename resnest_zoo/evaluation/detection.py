@@ -289,7 +289,9 @@ def _choose(evaluator: str) -> Evaluator:
         if tuple(int(part) for part in version.split(".")[:2]) >= _OLDEST_HOTCOCO:
             return "hotcoco"
     if evaluator == "hotcoco":
-        raise ConfigError(f"evaluator: hotcoco 1.3 or later is needed (pip install hotcoco), found {version}")
+        raise ConfigError(
+            f"evaluator: hotcoco 1.3 or later is needed (pip install 'resnest-zoo[verify]'), found {version}"
+        )
     return "pycocotools"
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageShow
 from torch import Tensor
 
 from resnest_zoo.categories import Categories
-from resnest_zoo.errors import ConfigError, ZooError, shown
+from resnest_zoo.errors import ConfigError, DataError, ZooError, shown
 from resnest_zoo.evaluation.panoptic import encode_ids
 from resnest_zoo.evaluation.results import detection_rows, segment_rows
 from resnest_zoo.hub.staging import write_staged
@@ -64,6 +64,22 @@ class Prediction:
     def __iter__(self) -> Iterator[Prediction]:
         return (replace(self, instances=one) for one in self.instances)
 
+    @classmethod
+    def cat(cls, parts: Sequence[Prediction]) -> Prediction:
+        """The instances of several predictions for one picture, part after part; see `Instances.cat`.
+
+        The picture and its path are the first's.
+
+        Raises:
+            DataError: the pictures differ, or as `Instances.cat` does.
+            ShapeError: as `Instances.cat` does.
+        """
+        instances = Instances.cat([part.instances for part in parts])
+        first = parts[0]
+        if not all(part.image is first.image or torch.equal(part.image, first.image) for part in parts):
+            raise DataError("Prediction.cat: expected predictions for one picture, got several pictures")
+        return replace(first, instances=instances)
+
     @property
     def boxes(self) -> Tensor:
         """(N, 4) xyxy, pixels."""
@@ -105,8 +121,9 @@ class Prediction:
         return self.instances.image_size
 
     def to(self, device: torch.device | str) -> Prediction:
-        """The same with every tensor, the picture's too, on `device`."""
-        return replace(self, image=self.image.to(device), instances=self.instances.to(device))
+        """The same with every tensor, the picture's too, on `device`. Raises what `Instances.to` raises."""
+        instances = self.instances.to(device)  # which checks the device
+        return replace(self, image=self.image.to(device), instances=instances)
 
     def cpu(self) -> Prediction:
         """The same on the CPU."""

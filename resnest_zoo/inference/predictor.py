@@ -111,8 +111,8 @@ class PicturePredictor:
             score_threshold: for this call, as for the predictor; None for the predictor's own.
             classes: likewise.
             max_detections: likewise.
-            channel_order: of arrays and tensors; "BGR" for those of OpenCV. Nothing in an array tells: in the
-                wrong order less is found, and nothing fails.
+            channel_order: arrays and tensors are taken as RGB; say "BGR" for those of OpenCV. Nothing in
+                an array tells: in the wrong order less is found, and nothing fails.
 
         Raises:
             ImageError: a picture cannot be used.
@@ -179,7 +179,7 @@ class PicturePredictor:
             score_threshold: for this stream, as for the predictor; None for the predictor's own.
             classes: likewise.
             max_detections: likewise.
-            channel_order: of arrays and tensors; "BGR" for those of OpenCV.
+            channel_order: arrays and tensors are taken as RGB; say "BGR" for those of OpenCV.
             batch_size: pictures that are padded to one size and go through the model together, at most. By
                 default 4, on the CPU, which gains nothing by it, 1.
             errors: "raise" raises what is wrong with a picture in its place, and the stream ends; "yield"

@@ -19,6 +19,7 @@ from resnest_zoo.models.fpn import FPN
 from resnest_zoo.models.panoptic import MergeLimits, merge_panoptic
 from resnest_zoo.models.postprocess import rescale_detections, rescale_semantic
 from resnest_zoo.models.preprocess import Preprocessing, check_image
+from resnest_zoo.models.resnest import SplitAttention
 from resnest_zoo.models.roi_heads import ROIHeads
 from resnest_zoo.models.rpn import RPN
 from resnest_zoo.models.semantic import SemSegFPNHead
@@ -127,7 +128,8 @@ class GeneralizedRCNN(nn.Module):
 
         Raises:
             ImageError: a picture is not an RGB uint8 tensor (3, H, W).
-            ShapeError: pictures and `output_sizes` or `targets` differ in number; what `losses` raises.
+            ShapeError: pictures and `output_sizes` or `targets` differ in number; a training step has one
+                picture where batch norms of split attention learn; what `losses` raises.
             NonFiniteError: what a deformable convolution would sample by is not finite; what `losses` raises.
             ZooError: training mode without targets or the other way round; what else `losses` raises.
         """
@@ -139,7 +141,19 @@ class GeneralizedRCNN(nn.Module):
             )
         if not (checked := _check_images(images)):
             raise ShapeError("a training step needs at least one image, got none")
+        if len(checked) == 1:
+            self._check_lone_image()
         return self.losses(self.preprocessing.batch(checked, self._parameter), targets, generator)
+
+    def _check_lone_image(self) -> None:
+        """Refuse what PyTorch would refuse in words that nobody can act upon."""
+        for module in self.modules():
+            norm = module.bn1 if isinstance(module, SplitAttention) else None
+            if isinstance(norm, nn.BatchNorm2d) and norm.training:
+                raise ShapeError(
+                    "a training step needs two images or more, got 1: split attention has one value of each "
+                    "image and channel for its batch norms; or build with MODEL.RESNETS.NORM FrozenBN"
+                )
 
     def losses(
         self,

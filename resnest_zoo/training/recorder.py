@@ -137,7 +137,7 @@ def _open_board(folder: Path, first: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        logger.info("no TensorBoard files: the package is missing; pip install tensorboard")
+        logger.info("no TensorBoard files: tensorboard is not installed: pip install 'resnest-zoo[train]'")
         return None
     return SummaryWriter(str(folder), purge_step=first + 1 if first else None)
 

@@ -489,6 +489,14 @@ def test_odd_names_are_read_or_one_error(tmp_path: Path, monkeypatch: pytest.Mon
         read_picture("a" * 300 + ".png")
 
 
+@pytest.mark.parametrize("address", ["ftp://host/a.png", "s3://bucket/a.png", "file:///a.png"])
+def test_addresses_of_other_kinds_are_told(address: str) -> None:
+    with pytest.raises(
+        ImageError, match=f"begin with {address.partition('/')[0]} are not read; http and https are"
+    ):
+        read_picture(address)
+
+
 @pytest.mark.parametrize(
     ("there", "asked"),
     [

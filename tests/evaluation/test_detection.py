@@ -349,7 +349,7 @@ def test_the_evaluator_is_the_fast_one_where_it_is_known_to_agree(
     path, rows = one_box(tmp_path, [0, 0, 9, 9], [0, 0, 9, 9])
     hide_hotcoco(monkeypatch)
     assert evaluate_detections(path, rows, "bbox").evaluator == "pycocotools"
-    with pytest.raises(ConfigError, match=r"pip install hotcoco\), found none"):
+    with pytest.raises(ConfigError, match=r"pip install 'resnest-zoo\[verify\]'\), found none"):
         evaluate_detections(path, rows, "bbox", evaluator="hotcoco")
     hide_hotcoco(monkeypatch, "0.4.0")
     assert evaluate_detections(path, rows, "bbox").evaluator == "pycocotools"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from PIL import Image, ImageShow
 
 from resnest_zoo.categories import COCO
-from resnest_zoo.errors import ConfigError, SelectionError, ZooError
+from resnest_zoo.errors import ConfigError, DataError, SelectionError, ShapeError, ZooError
 from resnest_zoo.inference import Prediction, prediction
 from resnest_zoo.structures import Instances
 
@@ -51,6 +52,23 @@ def test_a_prediction_is_indexed_sliced_filtered_and_iterated(found: Prediction)
     assert not found[[]]
     with pytest.raises(SelectionError, match="no instance 2"):
         found[2]
+
+
+def test_parts_of_a_prediction_make_it_again(found: Prediction) -> None:
+    again = Prediction.cat([found[1:], found[:1]])
+    assert again.names == ["dining table", "cup"]
+    assert again.image is found.image
+    other = replace(found, image=found.image + 1)
+    with pytest.raises(DataError, match="one picture, got several"):
+        Prediction.cat([found, other])
+    with pytest.raises(ShapeError, match="got none"):
+        Prediction.cat([])
+
+
+def test_what_is_no_device_is_refused(found: Prediction) -> None:
+    for wrong in ("gpu", torch.float16):
+        with pytest.raises(ConfigError, match="expected a device, such as 'cpu'"):
+            found.to(wrong)  # type: ignore[arg-type]
 
 
 def test_a_prediction_moves_whole(found: Prediction) -> None:

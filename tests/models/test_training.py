@@ -377,6 +377,18 @@ def test_a_wrong_step_is_refused_by_message(pictures, given, error, complaint):
         training_model("panoptic")(pictures, given)
 
 
+def test_one_picture_is_too_few_for_the_batch_norms_of_split_attention():
+    model = resnest_zoo.get("mask_rcnn_resnest14_dcn_shapes", device="cpu").train()
+    with pytest.raises(ShapeError, match=r"two images or more, got 1: .*RESNETS\.NORM FrozenBN"):
+        model(PICTURES[:1], TARGETS[:1])
+    overrides = {"MODEL.RESNETS.NORM": "FrozenBN"}
+    fixed = resnest_zoo.get("mask_rcnn_resnest14_dcn_shapes", device="cpu", overrides=overrides).train()
+    dict_of_it = {"boxes": TARGETS[0].boxes, "labels": torch.tensor(fixed.categories.thing_ids[:2])}
+    masks = torch.zeros(2, *SIZES[0], dtype=torch.bool)
+    masks[:, 4:20, 4:20] = True
+    assert all(loss.isfinite() for loss in fixed(PICTURES[:1], [dict_of_it | {"masks": masks}]).values())
+
+
 def test_a_diverged_model_stops_with_a_reason():
     model = training_model("faster")
     model.proposal_generator.rpn_head.anchor_deltas.bias.data.fill_(float("nan"))

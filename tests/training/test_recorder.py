@@ -69,7 +69,7 @@ def test_without_tensorboard_a_line_says_so(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with caplog.at_level(logging.INFO, "resnest_zoo"):
         record(tmp_path, 0, 2)
-    assert caplog.text.count("pip install tensorboard") == 1
+    assert caplog.text.count("pip install 'resnest-zoo[train]'") == 1
 
 
 def test_tensorboard_gets_the_same(tmp_path: Path) -> None:
