@@ -13,6 +13,8 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import yaml
 from resnest_zoo.api import Predictor, get
 from resnest_zoo.api.origin import CONFIG, WEIGHTS
 from resnest_zoo.checkpoint import Checkpoint, model_metadata, require_finite, write_safetensors
-from resnest_zoo.errors import CheckpointError, ConfigError, UnknownModelError, shown
+from resnest_zoo.errors import CheckpointError, ConfigError, UnknownModelError, ZooError, shown
 from resnest_zoo.integrations.model_card import EXAMPLE, FOUND, ModelCard, card_text, draws_picture, is_card
 from resnest_zoo.integrations.results import MEASURED_FILE, REPORTED_FILE, eval_entries
 from resnest_zoo.models import GeneralizedRCNN
@@ -55,7 +57,10 @@ def from_pretrained(source: str | Path, *, revision: str | None = None, **option
         if revision is not None:
             raise ConfigError(f"{folder} is a folder, which has no revision {shown(revision)}")
         if not (folder / WEIGHTS).is_file():
-            raise CheckpointError(f"{folder}: has no {WEIGHTS}, which save_pretrained writes")
+            raise CheckpointError(
+                f"{folder}: this folder has no {WEIGHTS}, which save_pretrained writes; for a repository of "
+                "that name write hf://org/name"
+            )
         return get(folder, **options)
     name = text.removeprefix("hf://").rstrip("/")
     if isinstance(source, Path) or not (text.startswith("hf://") or _REPOSITORY.fullmatch(name)):
@@ -93,7 +98,7 @@ def save_pretrained(model: GeneralizedRCNN, folder: str | Path, card: ModelCard 
         ImageError: the card's picture cannot be used.
     """
     target = Path(os.path.expanduser(folder))
-    try:
+    with writing(target):
         _refuse_others_files(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
@@ -101,9 +106,22 @@ def save_pretrained(model: GeneralizedRCNN, folder: str | Path, card: ModelCard 
         ) as made:
             written = write_files(model, Path(made), card or ModelCard(), target.name)
             _move(Path(made), target, written)
-    except OSError as error:
-        raise CheckpointError(f"{target}: cannot be written: {error.strerror or error}") from error
     return target
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Failures of the disk as errors of ours.
+
+    Raises:
+        CheckpointError: `place` cannot be written.
+    """
+    try:
+        yield
+    except ZooError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{place}: cannot be written: {error.strerror or error}") from error
 
 
 def write_files(

@@ -21,7 +21,7 @@ from resnest_zoo.hub import read_content
 from resnest_zoo.hub.sources import hf_endpoint
 from resnest_zoo.integrations.huggingface import answers, is_of, open_client, require_reachable
 from resnest_zoo.integrations.model_card import LIBRARY, ModelCard
-from resnest_zoo.integrations.pretrained import CARD, OWN_FILES, write_files
+from resnest_zoo.integrations.pretrained import CARD, OWN_FILES, write_files, writing
 from resnest_zoo.models import GeneralizedRCNN
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def push_to_hub(
         ConfigError: the repository's name is malformed, it holds files of something else, it is not as
             `private` says, or the hub does not accept the card, such as its licence; what `save_pretrained`
             raises of model and card.
+        CheckpointError: as `save_pretrained`; the files are made in the system's temporary folder.
         DownloadError: the hub refuses, cannot be reached or breaks off, somebody else pushed at the same
             time, or requests are forbidden.
         IntegrityError: the repository holds other bytes than were sent.
@@ -70,14 +71,15 @@ def push_to_hub(
     require_reachable(repository)
     url = f"{hf_endpoint()}/{repository}"
     with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
-        names = write_files(
-            model,
-            Path(folder),
-            card or ModelCard(),
-            repository.rpartition("/")[2],
-            repository=f"hf://{repository}",
-            url=url,
-        )
+        with writing(Path(folder)):
+            names = write_files(
+                model,
+                Path(folder),
+                card or ModelCard(),
+                repository.rpartition("/")[2],
+                repository=f"hf://{repository}",
+                url=url,
+            )
         api = api or open_client()
         with answers(repository):
             info = _find_or_make(api, repository, private)

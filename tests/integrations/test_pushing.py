@@ -331,3 +331,15 @@ def test_models_that_are_not_ours_are_refused_by_name(hub: PushServer) -> None:
     hub.replies["/org/theirs/resolve/main/model.safetensors"] = Reply(status=404, headers={})
     with pytest.raises(DownloadError, match="there is no such repository, or it is private"):
         from_pretrained("org/theirs")
+
+
+def test_a_disk_without_room_is_one_error_before_anything_is_asked(
+    hub: PushServer, model: GeneralizedRCNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("resnest_zoo.integrations.pretrained.Path.write_text", full)
+    with pytest.raises(CheckpointError, match="cannot be written: No space left on device"):
+        push_to_hub(model, REPOSITORY)
+    assert hub.requests == []
