@@ -101,7 +101,7 @@ def as_stored(model: Any, cfg: Any, picture: Tensor, conditions: dict[str, Any])
 
 @oracle
 @pytest.mark.usefixtures("detectron2")
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [*PUBLISHED, *SHIPPED])
 def test_detectron2_computes_what_we_compute(name: str) -> None:
     from detectron2.modeling import build_model
 
@@ -121,6 +121,7 @@ def test_detectron2_computes_what_we_compute(name: str) -> None:
     print(outcome.line())
     assert len(stored["scores"]) > 10
     assert outcome.passed, outcome.failures
+    assert "segments" not in stored or json.loads(stored["segments"])
 
 
 # ---------------------------------------------------------------------------------- configs
