@@ -263,6 +263,17 @@ def test_a_wrong_option_is_told_with_the_usage_of_its_command(capsys: Capture) -
     assert "usage: resnest-zoo cache dir " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [("--conf", "--score-threshold"), ("--source", "INPUT"), ("--imgsz", "--set INPUT.MIN_SIZE_TEST=N")],
+)
+def test_options_of_other_libraries_are_recognised(option: str, meant: str, capsys: Capture) -> None:
+    usage_error("predict", "a.jpg", "--model", "m", option, "1")
+    assert capsys.readouterr().err.endswith(f"unrecognized arguments: {option} 1; did you mean {meant}?\n")
+    usage_error("list", option, "1")  # which has none of them
+    assert f"did you mean {meant}" not in capsys.readouterr().err
+
+
 def test_a_mistyped_command_or_choice_is_recognised(capsys: Capture) -> None:
     usage_error("predcit", "a.jpg")
     assert capsys.readouterr().err.endswith("; did you mean predict?\n")

@@ -18,6 +18,23 @@ from resnest_zoo.errors import shown
 # What a key of a config looks like among names of files.
 _KEY = re.compile(r"(MODEL|INPUT|DATASETS|DATALOADER|SOLVER|TEST)(\.[A-Z0-9_]+)+")
 
+# What detectron2's and ultralytics' commands call options of ours that are spelt otherwise.
+_ELSEWHERE = {
+    "--batch": "--batch-size",
+    "--conf": "--score-threshold",
+    "--confidence-threshold": "--score-threshold",
+    "--config-file": "--model",
+    "--data": "--train-json",
+    "--epochs": "--iterations",
+    "--imgsz": "--set INPUT.MIN_SIZE_TEST=N",
+    "--input": "INPUT",
+    "--max-det": "--max-detections",
+    "--opts": "--set KEY=VALUE",
+    "--project": "--output",
+    "--source": "INPUT",
+    "--vid-stride": "--every",
+}
+
 
 class CommandParser(argparse.ArgumentParser):
     """A parser that tells of wrong arguments by its own usage, not by that of the whole program.
@@ -63,8 +80,12 @@ class CommandParser(argparse.ArgumentParser):
         import difflib
 
         known = [option for option in self._option_string_actions if option.startswith("--")]
-        unknown = [word.partition("=")[0] for word in rest if word.startswith("--")]
-        close = [match for word in unknown for match in difflib.get_close_matches(word, known, n=1)]
+        named = {*known, *(str(action.metavar) for action in self._get_positional_actions())}
+        close: list[str] = []
+        for word in (word.partition("=")[0] for word in rest if word.startswith("--")):
+            meant = _ELSEWHERE.get(word, "")
+            there = bool(meant) and meant.split()[0] in named
+            close += [meant] if there else difflib.get_close_matches(word, known, n=1)
         return f"; did you mean {', '.join(close)}?" if close else ""
 
     def _gather_overrides(self, found: argparse.Namespace) -> None:

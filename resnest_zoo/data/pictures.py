@@ -126,7 +126,7 @@ def _opened(source: object) -> Iterator[tuple[Image.Image, str]]:
     elif not isinstance(source, str | Path):
         raise ImageError(
             "expected a path, URL, bytes, open file, PIL image, array or tensor, got "
-            f"{type(source).__name__}; for several pictures pass a list"
+            f"{type(source).__name__}; for several pictures pass a list, or any iterable to stream"
         )
     elif is_url(source):
         file, name = _fetched(str(source))

@@ -559,5 +559,6 @@ def test_names_that_no_file_can_have_are_one_error(name: str) -> None:
 
 @pytest.mark.parametrize("source", [None, 5, 2.5, ["a.jpg"], ("a.jpg",), {"a": 1}])
 def test_other_types_are_refused_by_name(source: Any) -> None:
-    with pytest.raises(ImageError, match=f"got {type(source).__name__}; for several pictures pass a list"):
+    said = f"got {type(source).__name__}; for several pictures pass a list, or any iterable to stream"
+    with pytest.raises(ImageError, match=said):
         read_picture(source)
