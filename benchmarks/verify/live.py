@@ -102,7 +102,7 @@ def watch(models: Sequence[str], levels: Sequence[str], *, silent: bool) -> Iter
         try:
             table = Table(models, levels)
         except ImportError:
-            pass
+            print("no live table: rich is not installed: pip install 'resnest-zoo[verify]'", flush=True)
         else:
             with table.live:
                 yield table

@@ -170,6 +170,19 @@ def number_anew(annotations: Sequence[Row]) -> int:
     return repeated
 
 
+def kinds_of_ids(unknown: Sequence[object], known: Sequence[ImageId]) -> str:
+    """What is wrong where an id is known as a text and given as a number, or the other way round; else ""."""
+    by_text = {str(name): name for name in known}
+    for name in unknown:
+        other = (
+            by_text.get(str(name)) if isinstance(name, (int, str)) and not isinstance(name, bool) else None
+        )
+        if other is not None:
+            there, here = ("a text", "a number") if isinstance(other, str) else ("a number", "a text")
+            return f"there {shown(other)} is {there}, and here {shown(name)} {here}, which is another id"
+    return ""
+
+
 def report_strays(
     source: str, strays: Sequence[object], annotations: int, image_ids: Sequence[ImageId]
 ) -> None:
@@ -193,7 +206,8 @@ def report_strays(
     )
     if len(strays) == annotations:
         raise DataError(f"{said}. A text and a number are different ids")
-    logger.warning("%s; these are left out", said)
+    reason = kinds_of_ids(strays, image_ids)
+    logger.warning("%s%s; these are left out", said, f"; {reason}" if reason else "")
 
 
 def outline(value: object) -> str:

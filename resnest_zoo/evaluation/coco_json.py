@@ -25,6 +25,7 @@ from resnest_zoo.annotations.tables import (
     category_names,
     flag,
     image_id_of,
+    kinds_of_ids,
     outline,
     picture_size,
     read_json,
@@ -388,25 +389,12 @@ def _places(ids: list[Any], known: tuple[ImageId, ...], what: str, where: str, s
     unknown = np.flatnonzero(places < 0).tolist()
     if unknown:
         names = list(dict.fromkeys(shown(ids[index]) for index in unknown))
-        reason = _kinds_of_ids([ids[index] for index in unknown], known) or "are they of another data set?"
+        reason = kinds_of_ids([ids[index] for index in unknown], known) or "are they of another data set?"
         raise DataError(
             f"{where}: {len(unknown)} of {len(ids)} entries are of {what} that {source} does not have: "
             f"{some(names)}; {reason}"
         )
     return places
-
-
-def _kinds_of_ids(unknown: list[Any], known: Sequence[ImageId]) -> str:
-    """What is wrong where an id is known as a text and given as a number, or the other way round."""
-    by_text = {str(name): name for name in known}
-    for name in unknown:
-        other = (
-            by_text.get(str(name)) if isinstance(name, (int, str)) and not isinstance(name, bool) else None
-        )
-        if other is not None:
-            there, here = ("a text", "a number") if isinstance(other, str) else ("a number", "a text")
-            return f"there {shown(other)} is {there}, and here {shown(name)} {here}, which is another id"
-    return ""
 
 
 def _numbers(values: list[Any], shape: tuple[int, ...], what: str, where: str) -> Array:

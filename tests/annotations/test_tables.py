@@ -137,3 +137,8 @@ def test_strays_are_counted_and_all_strays_an_error(caplog):
     expected = "3 of 3 annotations belong to no picture.*such as '1', the ids of its 2 pictures are such as 1"
     with pytest.raises(DataError, match=expected):
         report_strays("a.json", ["1", "2", "2"], 3, [1, 2])
+
+
+def test_a_text_among_numbers_is_told_of_strays_too(caplog):
+    report_strays("a.json", [7], 3, ["7", 8])
+    assert "there '7' is a text, and here 7 a number, which is another id; these are left out" in caplog.text

@@ -129,3 +129,15 @@ def test_the_other_processes_say_nothing(capsys: pytest.CaptureFixture[str]) -> 
         watcher.advance("val2017", 1, 2)
         watcher.end("tiny_mask", "bytes", Finding(Status.FAIL))
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_without_rich_is_told_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for module in ("rich.console", "rich.live", "rich.progress"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with watch(MODELS, LEVELS, silent=False):
+        pass
+    told = "no live table: rich is not installed: pip install 'resnest-zoo[verify]'"
+    assert capsys.readouterr().out.splitlines() == [told]
