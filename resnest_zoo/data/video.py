@@ -235,16 +235,23 @@ def _fetch(url: str, folder: Path, name: str) -> Path:
     return path
 
 
+def check_installed(name: str) -> None:
+    """Raise an `ImageError` that begins with `name`, a film's, and names the extra, where PyAV is missing."""
+    try:
+        import av  # noqa: F401
+    except ImportError as error:
+        raise ImageError(f"{name}: {_INSTALL}") from error
+
+
 def open_container(source: str | Path, name: str) -> av.container.InputContainer:
     """A file, camera or stream, opened by PyAV.
 
     Raises:
         ImageError: PyAV is not installed, or it cannot be opened. The message begins with `name`.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise ImageError(f"{name}: {_INSTALL}") from error
+    check_installed(name)
+    import av
+
     address, options = _address(source)
     try:
         opened: av.container.InputContainer = av.open(address, **options)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from resnest_zoo.data.pictures import Picture, read_picture
-from resnest_zoo.data.video import Frame, Video, open_container
+from resnest_zoo.data.video import Frame, Video, check_installed, open_container
 from resnest_zoo.errors import ConfigError, ImageError, shown
 from resnest_zoo.hub.staging import staged
 
@@ -91,6 +91,8 @@ class VideoWriter:
         self._waiting: Any | None = None
 
     def __enter__(self) -> VideoWriter:
+        """Begin to write. Raises an `ImageError` where PyAV is not installed."""
+        check_installed(str(self.path))
         self._part = self._stack.enter_context(staged(self.path))
         return self
 

@@ -226,3 +226,10 @@ def test_a_film_is_a_stream_of_pictures(tmp_path: Path) -> None:
             assert predict(frame).instances.boxes.equal(streamed.instances.boxes)
             written.write(streamed.plot(), frame)
     assert times_of(tmp_path / "b.mp4") == times_of(source)
+
+
+def test_a_writer_without_pyav_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImageError, match=r"a\.mp4: films need PyAV.*resnest-zoo\[video\]"):
+        VideoWriter(tmp_path / "a.mp4").__enter__()
+    assert not list(tmp_path.iterdir())
