@@ -74,7 +74,9 @@ def choose(operation: str, *args: object, implementation: str | None = None) -> 
             reason = slow(*args) if slow else None
             if reason is None:
                 return module
-        tell_once(operation, f"not by {name}", reason)
+        # That a package is not installed is for those who look for it, not for everybody's screen.
+        level = logging.DEBUG if unavailable(name) else logging.INFO
+        tell_once(operation, f"not by {name}", reason, level)
     raise ZooError(f"{operation}: no implementation takes these arguments: {reason}")
 
 
@@ -140,9 +142,9 @@ def _parse(text: str) -> dict[str, str]:
     return found
 
 
-def tell_once(operation: str, what: str, reason: str) -> None:
+def tell_once(operation: str, what: str, reason: str, level: int = logging.INFO) -> None:
     """Log why an operation goes another way than the fastest, the first time."""
     key = (operation, what, reason)
     if key not in _told:
         _told.add(key)
-        _log.info("%s: %s: %s", *key)
+        _log.log(level, "%s: %s: %s", *key)
