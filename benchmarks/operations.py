@@ -20,6 +20,7 @@ from torchvision import ops
 
 from benchmarks.golden import filled_model
 from benchmarks.golden_values import image
+from resnest_zoo.errors import ZooError
 from resnest_zoo.ops import choice
 from resnest_zoo.ops.resize import resize_image
 from resnest_zoo.ops.rle import encode_pasted_masks
@@ -201,7 +202,7 @@ class _AsList(nn.Module):
 
 def _resize() -> Case:
     picture = torch.from_numpy(image(480, 640, 0))
-    return Case("resize", _with_and_without("resize", lambda: resize_image(picture, (800, 1067))))
+    return Case("resize", _with_and_without("resize_image", lambda: resize_image(picture, (800, 1067))))
 
 
 def _run_lengths() -> Case:
@@ -210,7 +211,7 @@ def _run_lengths() -> Case:
     sides = 20 + 180 * torch.rand(100, 2)
     corners = torch.rand(100, 2) * (torch.tensor([640.0, 480.0]) - sides)
     boxes = torch.cat([corners, corners + sides], dim=1)
-    ours = _with_and_without("run_lengths", lambda: encode_pasted_masks(probs, boxes, (480, 640)))
+    ours = _with_and_without("encode_pasted_masks", lambda: encode_pasted_masks(probs, boxes, (480, 640)))
     return Case("run_lengths", ours)
 
 
@@ -218,7 +219,8 @@ def _with_and_without(operation: str, run: Run) -> dict[str, Callable[[], Run]]:
     """The same call by Pillow or numpy, and by the kernels."""
 
     def ready(implementation: str) -> Run:
-        choice.choose(operation, implementation=implementation)  # an error where it is not installed
+        if reason := choice.unavailable(implementation):
+            raise ZooError(reason)
 
         def act() -> Any:
             with patch.dict(os.environ, {choice.VARIABLE: f"{operation}={implementation}"}):

