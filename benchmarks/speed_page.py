@@ -30,9 +30,15 @@ def tables() -> str:
 
 
 def _sorted(rows: Rows) -> Rows:
-    return sorted(
-        rows, key=lambda r: (r["model"], int(r["threads"]), -int(r["detections"]), float(r["ratio"]))
-    )
+    """By model and conditions, the slowest first; peers that ran with and without kernels once."""
+
+    def place(row: dict[str, str]) -> tuple[str, int, int, float]:
+        return row["model"], int(row["threads"]), -int(row["detections"]), float(row["ratio"])
+
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:
+        found.setdefault((row["model"], row["threads"], row["detections"], _who(row)), row)
+    return sorted(found.values(), key=place)
 
 
 def _who(row: dict[str, str]) -> str:

@@ -45,8 +45,8 @@ def pack_conv2d(weight: Tensor, bias: Tensor | None, groups: int, stride: int, p
 def conv2d(x: Tensor, packed: Packed, relu: bool, add: Tensor | None) -> Tensor:
     """Convolve, add `add`, rectify."""
     p = packed
-    if p.weight.shape[2:] == (1, 1) and p.groups == 1 and p.stride == 1 and p.padding == 0:
-        out = _conv1x1(x, p.weight, p.bias)
+    if p.weight.shape[2:] == (1, 1) and p.groups == 1 and p.padding == 0:
+        out = _conv1x1(x[:, :, :: p.stride, :: p.stride], p.weight, p.bias)
     else:
         out = F.conv2d(x, p.weight, p.bias, p.stride, p.padding, 1, p.groups)
     if add is not None:
