@@ -60,7 +60,9 @@ def test_folders_in_a_folder_without_pictures_are_told(tree: Path, capsys: Captu
     Path("outer/inner").mkdir(parents=True)
     assert find_inputs(["outer", "outer/inner"], recursive=False) == ([], 2)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].endswith("outer: no pictures in this folder; --recursive looks into the folders in it")
+    assert lines[0].endswith(
+        "outer: no pictures in this folder; recursive=True (--recursive) looks into the folders in it"
+    )
     assert lines[1].endswith("inner: no pictures in this folder")
 
 

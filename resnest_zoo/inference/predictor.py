@@ -14,7 +14,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from resnest_zoo.data.film_names import is_film
 from resnest_zoo.data.pictures import ChannelOrder, Picture, read_picture
+from resnest_zoo.data.sources import find_sources
+from resnest_zoo.data.video import Video
 from resnest_zoo.errors import ConfigError, shown
 from resnest_zoo.inference.pipeline import Failure, Pipeline, path_of
 from resnest_zoo.inference.prediction import Prediction
@@ -136,37 +139,40 @@ class PicturePredictor:
     @overload
     def stream(
         self,
-        pictures: Iterable[Picture],
+        pictures: Iterable[Picture] | str | Path,
         *,
         score_threshold: float | None = None,
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
         channel_order: ChannelOrder = "RGB",
         batch_size: int | None = None,
+        recursive: bool = False,
         errors: Literal["raise"] = "raise",
     ) -> Iterator[Prediction]: ...
     @overload
     def stream(
         self,
-        pictures: Iterable[Picture],
+        pictures: Iterable[Picture] | str | Path,
         *,
         score_threshold: float | None = None,
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
         channel_order: ChannelOrder = "RGB",
         batch_size: int | None = None,
+        recursive: bool = False,
         errors: Literal["yield"],
     ) -> Iterator[Prediction | Failure]: ...
 
     def stream(
         self,
-        pictures: Iterable[Picture],
+        pictures: Iterable[Picture] | str | Path,
         *,
         score_threshold: float | None = None,
         classes: Sequence[str] | None = None,
         max_detections: int | None = None,
         channel_order: ChannelOrder = "RGB",
         batch_size: int | None = None,
+        recursive: bool = False,
         errors: Literal["raise", "yield"] = "raise",
     ) -> Iterator[Prediction] | Iterator[Prediction | Failure]:
         """Detect in picture after picture of any number, in their order and in constant memory.
@@ -175,7 +181,9 @@ class PicturePredictor:
         at most 3 * batch_size + 1 ahead of them.
 
         Args:
-            pictures: any iterable of pictures, a generator too.
+            pictures: any iterable of pictures, a generator too; or a path: of a folder, whose pictures are
+                meant, sorted and without hidden ones, of a list of pictures (.txt), of a film, or with wild
+                cards ("holiday/*.jpg").
             score_threshold: for this stream, as for the predictor; None for the predictor's own.
             classes: likewise.
             max_detections: likewise.
@@ -184,12 +192,16 @@ class PicturePredictor:
                 default 4, on the CPU, which gains nothing by it, 1.
             errors: "raise" raises what is wrong with a picture in its place, and the stream ends; "yield"
                 gives a `Failure` in its place, and goes on.
+            recursive: of a folder, the folders in it too.
 
         Raises:
             ConfigError: an argument is wrong; at once, not with the first picture.
+            ImageError: a folder or a pattern holds no picture; at once.
             ZooError: in a picture's place, what is wrong with it; the message counts from image 0.
         """
-        if isinstance(pictures, str | bytes | bytearray | Path | Image.Image) or (
+        if isinstance(pictures, str | Path):
+            pictures = _of_path(str(pictures), recursive)
+        if isinstance(pictures, bytes | bytearray | Image.Image) or (
             isinstance(pictures, Tensor | np.ndarray) and pictures.ndim != 4
         ):
             raise ConfigError(
@@ -214,6 +226,12 @@ class PicturePredictor:
         self, score_threshold: float | None, classes: Sequence[str] | None, max_detections: int | None
     ) -> Wanted:
         return self.wanted.but(self.model.categories, score_threshold, classes, max_detections)
+
+
+def _of_path(path: str, recursive: bool) -> Iterable[Picture]:
+    """The pictures of a film, a folder, a list or a pattern."""
+    names = find_sources(path, recursive=recursive)
+    return Video(path) if names == [path] and is_film(path) else names
 
 
 def _read_all(pictures: Sequence[Picture], channel_order: ChannelOrder) -> list[Tensor]:

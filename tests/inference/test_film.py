@@ -218,6 +218,7 @@ def test_a_film_is_a_stream_of_pictures(tmp_path: Path) -> None:
     predict = resnest_zoo.Predictor("mask_rcnn_resnest14_dcn_shapes", device="cpu")
     source = write_film(tmp_path / "a.mp4", VARIABLE[:5], sound="aac")
     found = list(predict.stream(resnest_zoo.Video(source)))
+    assert len(list(predict.stream(source))) == len(found)  # by its name, too
     assert len(found) == 5
     film = resnest_zoo.Video(source)
     with resnest_zoo.VideoWriter(tmp_path / "b.mp4", film) as written:

@@ -317,9 +317,8 @@ def test_an_error_of_the_source_comes_after_the_results_before_it(
 @pytest.mark.parametrize(
     ("pictures", "options", "message"),
     [
-        ("photo.jpg", {}, "got a single one; call predict with it"),
-        (Path("photo.jpg"), {}, "got a single one"),
-        (np.zeros((4, 5, 3), dtype=np.uint8), {}, "got a single one"),
+        (np.zeros((4, 5, 3), dtype=np.uint8), {}, "got a single one; call predict with it"),
+        (b"a file's bytes", {}, "got a single one"),
         (torch.zeros(3, 4, 5, dtype=torch.uint8), {}, "got a single one"),
         ([], {"errors": "ignore"}, 'errors: expected "raise" or "yield", got \'ignore\''),
         ([], {"batch_size": 0}, "batch_size: expected a whole number above 0, got 0"),
@@ -438,3 +437,36 @@ def test_classes_of_one_name_are_told_apart_by_their_labels() -> None:
     predict = PicturePredictor(model, score_threshold=0)
     assert predict.wanted.but(twins, classes=["ball"]).classes == (0, 1)
     assert predict.wanted.but(twins, classes=["ball (id 4)", "cube"]).classes == (1, 2)
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """Two pictures, a hidden one, and one in a folder below."""
+    for name in ("b.png", "a.png", ".hidden.png", "deeper/c.png"):
+        path = tmp_path / "album" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(path)
+    return tmp_path / "album"
+
+
+def test_a_stream_goes_through_folders_patterns_lists_and_single_files(
+    predict: PicturePredictor, album: Path
+) -> None:
+    (album / "list.txt").write_text("# mine\ndeeper/c.png\na.png\n", encoding="utf-8")
+
+    def names(source: str | Path, **options: bool) -> list[str]:
+        return [Path(str(found.path)).name for found in predict.stream(source, **options)]
+
+    assert names(album) == names(str(album)) == ["a.png", "b.png"]
+    assert names(album, recursive=True) == ["a.png", "b.png", "c.png"]
+    assert names(f"{album}/[b-z]*.png") == ["b.png"]
+    assert names(album / "list.txt") == ["c.png", "a.png"]
+    assert names(album / "b.png") == ["b.png"]
+
+
+def test_a_folder_or_pattern_without_pictures_is_told_at_once(predict: PicturePredictor, album: Path) -> None:
+    (album / "empty").mkdir()
+    with pytest.raises(ImageError, match="empty: no pictures in this folder"):
+        predict.stream(album / "empty")
+    with pytest.raises(ImageError, match=r"no file matches"):
+        predict.stream(f"{album}/*.tif")
