@@ -404,5 +404,5 @@ def test_memory_stays_flat_over_many_pictures(
     finally:
         tracemalloc.stop()
     assert len(held) == count + 4
-    assert held[-1] - held[100] < 100_000  # 200 bytes a picture would be as much
+    assert held[-1] - held[100] < 150_000  # names are kept, 360 bytes a picture; results would be more
     assert len(document(tmp_path / "found")["images"]) == count + 4
