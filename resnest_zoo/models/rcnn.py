@@ -141,7 +141,8 @@ class GeneralizedRCNN(nn.Module):
             )
         if not (checked := _check_images(images)):
             raise ShapeError("a training step needs at least one image, got none")
-        if len(checked) == 1:
+        together = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if len(checked) == 1 and not together:  # norms may see the images of all processes
             self._check_lone_image()
         return self.losses(self.preprocessing.batch(checked, self._parameter), targets, generator)
 
