@@ -19,7 +19,7 @@ from resnest_zoo.models.fpn import FPN
 from resnest_zoo.models.panoptic import MergeLimits, merge_panoptic
 from resnest_zoo.models.postprocess import rescale_detections, rescale_semantic
 from resnest_zoo.models.preprocess import Preprocessing, check_image
-from resnest_zoo.models.resnest import SplitAttention
+from resnest_zoo.models.resnest import pooled_norms
 from resnest_zoo.models.roi_heads import ROIHeads
 from resnest_zoo.models.rpn import RPN
 from resnest_zoo.models.semantic import SemSegFPNHead
@@ -148,13 +148,11 @@ class GeneralizedRCNN(nn.Module):
 
     def _check_lone_image(self) -> None:
         """Refuse what PyTorch would refuse in words that nobody can act upon."""
-        for module in self.modules():
-            norm = module.bn1 if isinstance(module, SplitAttention) else None
-            if isinstance(norm, nn.BatchNorm2d) and norm.training:
-                raise ShapeError(
-                    "a training step needs two images or more, got 1: split attention has one value of each "
-                    "image and channel for its batch norms; or build with MODEL.RESNETS.NORM FrozenBN"
-                )
+        if any(norm.training for norm in pooled_norms(self)):
+            raise ShapeError(
+                "a training step needs two images or more, got 1: split attention has one value of each "
+                "image and channel for its batch norms; or build with MODEL.RESNETS.NORM FrozenBN"
+            )
 
     def losses(
         self,

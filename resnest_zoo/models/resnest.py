@@ -54,3 +54,12 @@ class SplitAttention(nn.Module):
         logits = logits.unflatten(1, (self.groups, self.radix, -1)).transpose(1, 2)  # (N, R, K, C/K, 1, 1)
         attention: Tensor = logits.softmax(dim=1).flatten(2, 3)  # (N, R, C, 1, 1)
         return (attention * splits).sum(dim=1)  # (N, C, H', W')
+
+
+def pooled_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    """The batch norms of split attentions, which see one value of each picture and channel.
+
+    In training they need more than one picture.
+    """
+    norms = [part.bn1 for part in module.modules() if isinstance(part, SplitAttention)]
+    return [norm for norm in norms if isinstance(norm, nn.BatchNorm2d)]

@@ -43,7 +43,7 @@ from resnest_zoo.distributed import World
 from resnest_zoo.errors import ConfigError, TrainingError, ZooError
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.models.layers import SyncableBatchNorm2d
-from resnest_zoo.models.resnest import SplitAttention
+from resnest_zoo.models.resnest import pooled_norms
 from resnest_zoo.training.ema import EMA
 from resnest_zoo.training.evaluation import Metrics, evaluate_all
 from resnest_zoo.training.optim import (
@@ -200,10 +200,9 @@ def train(
 
 def _check_batch(model: GeneralizedRCNN, pictures: int, world: World) -> None:
     """Refuse batches that PyTorch would refuse in words nobody can act upon."""
-    for module in model.modules():
-        norm = module.bn1 if isinstance(module, SplitAttention) else None
+    for norm in pooled_norms(model):
         seen = pictures if isinstance(norm, SyncableBatchNorm2d) else pictures // world.size
-        if isinstance(norm, nn.BatchNorm2d) and seen < 2:
+        if seen < 2:
             raise ConfigError(
                 f"SOLVER.IMS_PER_BATCH: {pictures}, but split attention has one value of each picture and "
                 "channel, so that its batch norms need at least two pictures at once; take more, or set "
