@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,12 +26,17 @@ def record(task: str, rows: Sequence[DataclassInstance], key: tuple[str, ...]) -
     for row in rows:
         texts = {name: str(value) for name, value in asdict(row).items()}
         kept[tuple(texts[k] for k in key)] = texts
+    write(path, list(kept.values()))
+    return path
+
+
+def write(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Make a file of rows, which all have the keys of the first, whole or not at all."""
     path.parent.mkdir(exist_ok=True)
     with staged(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(asdict(rows[0])), lineterminator="\n")
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(kept.values())
-    return path
+        writer.writerows(rows)
 
 
 def read(task: str) -> dict[str, Rows]:

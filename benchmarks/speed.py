@@ -12,24 +12,21 @@ detections as the table says. Machines differ and are noisy: quote the ratio.
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import sys
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 import torchvision
 
-from benchmarks import peers
+from benchmarks import peers, records
 from benchmarks.golden import filled_model
 from benchmarks.golden_values import image
 from benchmarks.ratios import turns
 from benchmarks.verify.outcome import aligned
 from benchmarks.verify.results import FOLDER, device_slug
 from resnest_zoo.errors import ZooError
-from resnest_zoo.hub.staging import staged
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.registry import MMDETECTION, PUBLISHED, list_models
 
@@ -93,25 +90,13 @@ def _model(name: str, device: str) -> GeneralizedRCNN:
 
 def read_speeds() -> dict[str, list[Speed]]:
     """What was recorded, by the conditions in the file's name."""
-    found = {}
-    for path in sorted(FOLDER.glob("speed-*.csv")):
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        found[path.stem] = [
-            Speed(**{f.name: _PARSERS[str(f.type)](row[f.name]) for f in fields(Speed)}) for row in rows
-        ]
-    return found
+    return {
+        stem: [Speed(**{f.name: _PARSERS[str(f.type)](row[f.name]) for f in fields(Speed)}) for row in rows]
+        for stem, rows in records.read("speed").items()
+    }
 
 
 _PARSERS = {"str": str, "int": int, "float": float}
-
-
-def _write(path: Path, speeds: list[Speed]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with staged(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Speed)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(asdict, speeds))
 
 
 def _beside_peers(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
@@ -152,7 +137,8 @@ def main(argv: list[str] | None = None) -> int:
     print("\n".join(aligned(["model", f"x {REFERENCE}", "seconds", "detections"], rows)))
     if args.record:
         version = torch.__version__.partition("+")[0]
-        _write(FOLDER / f"speed-{device_slug(args.device)}-float32-torch{version}.csv", speeds)
+        path = FOLDER / f"speed-{device_slug(args.device)}-float32-torch{version}.csv"
+        records.write(path, [asdict(speed) for speed in speeds])
     return 0
 
 
