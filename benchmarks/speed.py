@@ -16,6 +16,7 @@ import statistics
 import sys
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 import torchvision
@@ -99,6 +100,10 @@ def read_speeds() -> dict[str, list[Speed]]:
 _PARSERS = {"str": str, "int": int, "float": float}
 
 
+def _write(path: Path, speeds: list[Speed]) -> None:
+    records.write(path, [asdict(speed) for speed in speeds])
+
+
 def _beside_peers(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     rows = []
     try:
@@ -137,8 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     print("\n".join(aligned(["model", f"x {REFERENCE}", "seconds", "detections"], rows)))
     if args.record:
         version = torch.__version__.partition("+")[0]
-        path = FOLDER / f"speed-{device_slug(args.device)}-float32-torch{version}.csv"
-        records.write(path, [asdict(speed) for speed in speeds])
+        _write(FOLDER / f"speed-{device_slug(args.device)}-float32-torch{version}.csv", speeds)
     return 0
 
 

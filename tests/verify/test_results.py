@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import chart, report, speed
+from benchmarks import chart, records, report, speed
 from benchmarks.verify import results
 from benchmarks.verify.outcome import Comparison, Finding, ModelOutcome, Status
 from resnest_zoo.registry import MMDETECTION, PUBLISHED, SHIPPED, Reported, info
@@ -32,6 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "recorded"
     monkeypatch.setattr(results, "FOLDER", folder)
     monkeypatch.setattr(speed, "FOLDER", folder)
+    monkeypatch.setattr(records, "FOLDER", folder)
     return folder
 
 
