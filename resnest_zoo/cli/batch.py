@@ -127,14 +127,13 @@ class Batch:
         """
         output = self.record.output
         if output is not None:
-            from resnest_zoo.inference.visualize import encode_picture
+            from resnest_zoo.inference.visualize import JPEG, encode_picture
 
             self.keep_map(picture, prediction)
             if max(prediction.instances.image_size) > _JPEG_SIDE:
                 self.tell(f"{picture.input}: not drawn: a JPEG has at most {_JPEG_SIDE} pixels a side")
             else:
-                # Without subsampling, which would blur lines and letters.
-                drawing = encode_picture(self.draw(prediction), "JPEG", quality=92, subsampling=0)
+                drawing = encode_picture(self.draw(prediction), "JPEG", **JPEG)
                 write_staged(output / picture.drawing, drawing)
         self.record.add(picture, prediction)
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from resnest_zoo.cli.common import report
 from resnest_zoo.data.file_names import check_file
-from resnest_zoo.data.film_names import is_film
+from resnest_zoo.data.film_names import is_film, is_url
 from resnest_zoo.data.sources import find_sources, is_no_path
 from resnest_zoo.errors import ImageError
 
@@ -36,7 +36,7 @@ class Input:
     @property
     def is_url(self) -> bool:
         """Whether it is an http(s) address."""
-        return self.name.lower().startswith(("http://", "https://"))
+        return is_url(self.name)
 
     @property
     def label(self) -> str:

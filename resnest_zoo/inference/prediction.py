@@ -19,14 +19,14 @@ from resnest_zoo.evaluation.panoptic import encode_ids
 from resnest_zoo.evaluation.results import detection_rows, segment_rows
 from resnest_zoo.hub.staging import write_staged
 from resnest_zoo.inference import exports
-from resnest_zoo.inference.visualize import Style, draw, encode_picture
+from resnest_zoo.inference.visualize import JPEG, Style, draw, encode_picture
 from resnest_zoo.structures import InstanceArrays, Instances, PanopticResult, Selection, SizeHW
 
 _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".avif": ("AVIF", {"quality": 85}),
     ".bmp": ("BMP", {}),
-    ".jpeg": ("JPEG", {"quality": 92, "subsampling": 0}),  # subsampling would blur lines and letters
-    ".jpg": ("JPEG", {"quality": 92, "subsampling": 0}),
+    ".jpeg": ("JPEG", JPEG),
+    ".jpg": ("JPEG", JPEG),
     ".png": ("PNG", {}),
     ".tif": ("TIFF", {"compression": "tiff_lzw"}),
     ".tiff": ("TIFF", {"compression": "tiff_lzw"}),

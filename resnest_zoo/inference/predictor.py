@@ -125,9 +125,8 @@ class PicturePredictor:
         if not isinstance(pictures, Sequence) or isinstance(pictures, str | bytes | bytearray):
             return Pipeline(self.model, self._tta, wanted, channel_order=channel_order).predict(pictures)
         pipeline = Pipeline(self.model, self._tta, wanted, _AT_ONCE)
-        images = self.model.accept(
-            _read_all(pictures, channel_order)
-        )  # all, so that a message counts in the whole list
+        # All, so that a message counts in the whole list.
+        images = self.model.accept(_read_all(pictures, channel_order))
         order = sorted(range(len(images)), key=lambda index: (self._padded_size(images[index]), index))
         results: dict[int, Prediction] = {}
         for index, result in zip(order, pipeline.predict_all(images[k] for k in order), strict=True):

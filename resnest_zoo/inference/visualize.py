@@ -18,10 +18,11 @@ from resnest_zoo.inference.drawing.segments import largest_pieces
 from resnest_zoo.inference.drawing.style import Style
 from resnest_zoo.structures import Instances, PanopticResult, Segment
 
-__all__ = ["Style", "class_colour", "draw", "draw_instances", "draw_panoptic", "encode_picture"]
+__all__ = ["JPEG", "Style", "class_colour", "draw", "draw_instances", "draw_panoptic", "encode_picture"]
 
 Array = np.ndarray[Any, Any]
 
+JPEG: dict[str, Any] = {"quality": 92, "subsampling": 0}  # subsampling would blur lines and letters
 _PLAIN = Style()
 _SEGMENT_FILL = 0.4
 _BORDER: Colour = (20, 20, 20)
@@ -142,9 +143,7 @@ def _masks(instances: Instances) -> Iterator[Array]:
 
 
 def _line_width(size_wh: tuple[int, int]) -> int:
-    least = (
-        2 if min(size_wh) >= 200 else 1
-    )  # two in all but thumbnails, so that a rim does not outdo the line
+    least = 2 if min(size_wh) >= 200 else 1  # in all but thumbnails a rim must not outdo the line
     return max(least, round(min(math.sqrt(size_wh[0] * size_wh[1]) / 250, min(size_wh) / 60)))
 
 
