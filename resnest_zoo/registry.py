@@ -14,7 +14,7 @@ is left to others: no torch in this room.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Lock
 
@@ -100,12 +100,12 @@ def info(name: str | Path) -> Entry:
     )
 
 
-def fetch_weights(entry: Entry, *, progress: bool | None = None) -> Path:
+def fetch_weights(entry: Entry, *, progress: bool | Callable[[int, int | None], None] | None = None) -> Path:
     """The verified file of an entry's weights, downloaded on first use.
 
     Args:
         entry: of the zoo.
-        progress: show a progress bar; None shows one if stderr is a terminal.
+        progress: show a progress bar; None shows one if stderr is a terminal. Or a function; see `hub.fetch`.
 
     Raises:
         DownloadError: no source delivered the right bytes; see `hub.fetch`. The message names another

@@ -22,6 +22,7 @@ _COMMANDS = {
     "show": ("list", "info"),
     "store": ("download", "import", "convert", "mirror", "cache"),
     "predict": ("predict",),
+    "serve": ("serve",),
     "train": ("train", "plot"),
     "evaluate": ("evaluate",),
     "demo": ("demo",),

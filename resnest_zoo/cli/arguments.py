@@ -113,12 +113,13 @@ def add_exact(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_overrides(parser: CommandParser, *, rest: bool = False) -> None:
+def add_overrides(parser: CommandParser, *, rest: bool = False, pairs: bool = True) -> None:
     """Let a command change keys of the config; its `overrides` become keys and values in turn.
 
     Args:
         parser: to which other positional arguments are added before.
         rest: everything from the first pair on belongs to the pairs, options too, as in detectron2's scripts.
+        pairs: take pairs at the end at all.
     """
     parser.add_argument(
         "-s",
@@ -128,8 +129,13 @@ def add_overrides(parser: CommandParser, *, rest: bool = False) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="override a key of the config, such as TEST.DETECTIONS_PER_IMAGE=300; also as KEY VALUE pairs "
-        "at the end of the line",
+        "at the end of the line"
+        if pairs
+        else "override a key of the config",
     )
+    if not pairs:
+        parser.set_defaults(overrides=[])
+        return
     parser.add_argument(
         "overrides",
         nargs=argparse.REMAINDER if rest else "*",

@@ -113,6 +113,22 @@ def read_frames(source: str | Path | bytes | bytearray | BinaryIO) -> Iterator[T
                 yield image
 
 
+def read_size(source: str | Path | bytes | bytearray | BinaryIO) -> tuple[int, int]:
+    """The size that a file's header states, without decoding its pixels: for a limit before `read_picture`.
+
+    Args:
+        source: a path, an http(s) address, bytes or an open file, as `read_picture` takes.
+
+    Returns:
+        (height, width) as stored, before an EXIF rotation.
+
+    Raises:
+        ImageError: the source cannot be read, is empty, or in a format that is not for pictures.
+    """
+    with _opened(source) as (picture, _):
+        return picture.height, picture.width
+
+
 @contextmanager
 def _opened(source: object) -> Iterator[tuple[Image.Image, str]]:
     """The picture in a file, opened but not decoded, and its name for messages."""

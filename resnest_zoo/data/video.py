@@ -129,6 +129,11 @@ class Video:
         ]
 
     @property
+    def stated_size(self) -> tuple[int, int]:
+        """(height, width) of its pictures as the file says, before a rotation; frames may differ."""
+        return self._stream.height, self._stream.width
+
+    @property
     def sound_streams(self) -> list[Any]:
         """The streams of its sound, as PyAV has them."""
         return list(self._container.streams.audio)

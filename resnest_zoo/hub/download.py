@@ -11,7 +11,7 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -43,10 +43,14 @@ from resnest_zoo.recognition import describe_folder, find_stranger
 
 logger = logging.getLogger(__name__)
 
+# Whether a bar is shown; None for one where stderr is a terminal. Or what is called, in place of a bar, with
+# the bytes that are there and with all, None while nobody knows those.
+Progress = bool | Callable[[int, int | None], None] | None
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def fetch(artifact: Artifact, *, file: Path | None = None, progress: bool | None = None) -> Path:
+def fetch(artifact: Artifact, *, file: Path | None = None, progress: Progress = None) -> Path:
     """Return the path of the artifact's file, bringing it to this machine first if need be.
 
     A cached file whose size and time are those of its pin is returned at once; any other is hashed again.
@@ -55,7 +59,8 @@ def fetch(artifact: Artifact, *, file: Path | None = None, progress: bool | None
     Args:
         artifact: which file.
         file: take it from this file, checked like any source, and ask no other.
-        progress: show a progress bar; None shows one if stderr is a terminal.
+        progress: show a progress bar; None shows one if stderr is a terminal. Or a function, called with
+            the bytes that are there and the total, None while that is not known.
 
     Returns:
         A file that is whole and, as far as hash, size or pin are known, right.
@@ -127,7 +132,7 @@ class _Fetch:
     target: Path
     settings: Settings
     writable: bool
-    progress: bool | None
+    progress: Progress
     file: Path | None = None
     pin: Pin | None = None
     failures: dict[Source, DownloadError] = field(default_factory=dict)
@@ -353,17 +358,18 @@ class _NoRoomError(OSError):
 class _Bar:
     """A progress bar over one transfer; it also stops one that cannot end well."""
 
-    def __init__(self, artifact: Artifact, part: Part, progress: bool | None) -> None:
+    def __init__(self, artifact: Artifact, part: Part, progress: Progress) -> None:
         from tqdm import tqdm
 
         self.artifact = artifact
         self.part = part
         self.size, self.total = -1, -1  # of the last call
+        self.told = progress if callable(progress) else None
         self.bar: tqdm[Any] = tqdm(
             desc=artifact.filename,
             unit="B",
             unit_scale=True,
-            disable=None if progress is None else not progress,
+            disable=None if progress is None else self.told is not None or not progress,
         )
 
     def __enter__(self) -> _Bar:
@@ -389,6 +395,8 @@ class _Bar:
         else:
             self.bar.update(size - self.size)
         self.size = size
+        if self.told is not None:
+            self.told(size, total)
         if total is not None and total != self.total:
             self.total = total
             free = shutil.disk_usage(self.part.path.parent).free

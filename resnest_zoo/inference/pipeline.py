@@ -8,7 +8,8 @@ Which pictures share a batch follows from the pictures alone, never from how fas
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from resnest_zoo.structures import Instances, RawResult, SizeHW
 _OF_ONE_PICTURE = (ZooError, OSError, MemoryError, RuntimeError)
 _Result = TypeVar("_Result")
 _READERS = 4  # files may lie on a network
+# Called after each batch with the places of its pictures in the stream, and the model's seconds.
+OnBatch = Callable[[Sequence[int], float], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +101,7 @@ class Pipeline:
         wanted: Wanted,
         batch_size: int = 1,
         channel_order: ChannelOrder = "RGB",
+        on_batch: OnBatch | None = None,
     ) -> None:
         """Wrap a model in evaluation mode.
 
@@ -108,7 +112,9 @@ class Pipeline:
             batch_size: pictures padded to one size that go through the model together, at most; one with
                 test-time augmentation, whose views are batches already.
             channel_order: of arrays and tensors.
+            on_batch: called with the places of the pictures of a batch and the seconds that the model took.
         """
+        self.on_batch = on_batch
         self.model = model
         self.tta = tta
         self.wanted = wanted
@@ -246,6 +252,7 @@ class _Run:
     def _detect(self, batch: list[_Prepared]) -> None:
         if not batch:
             return
+        started = time.perf_counter()
         try:
             results: Sequence[RawResult | Instances] | None = self.pipeline._run(batch)
         except _OF_ONE_PICTURE as error:
@@ -257,6 +264,8 @@ class _Run:
             for one in batch:
                 self._detect([one])
             return
+        if self.pipeline.on_batch is not None:
+            self.pipeline.on_batch([one.index for one in batch], time.perf_counter() - started)
         for one, result in zip(batch, results, strict=True):
             # An accelerator's streams belong to the thread; what is left to it is short.
             on_cpu = self.pipeline.model.device.type == "cpu"

@@ -19,7 +19,7 @@ from resnest_zoo.data.pictures import ChannelOrder, Picture, read_picture
 from resnest_zoo.data.sources import find_sources
 from resnest_zoo.data.video import Video
 from resnest_zoo.errors import ConfigError, shown
-from resnest_zoo.inference.pipeline import Failure, Pipeline, path_of
+from resnest_zoo.inference.pipeline import Failure, OnBatch, Pipeline, path_of
 from resnest_zoo.inference.prediction import Prediction
 from resnest_zoo.inference.tta import TTA, check_model
 from resnest_zoo.inference.wanted import Wanted
@@ -145,6 +145,7 @@ class PicturePredictor:
         max_detections: int | None = None,
         channel_order: ChannelOrder = "RGB",
         batch_size: int | None = None,
+        on_batch: OnBatch | None = None,
         recursive: bool = False,
         errors: Literal["raise"] = "raise",
     ) -> Iterator[Prediction]: ...
@@ -158,6 +159,7 @@ class PicturePredictor:
         max_detections: int | None = None,
         channel_order: ChannelOrder = "RGB",
         batch_size: int | None = None,
+        on_batch: OnBatch | None = None,
         recursive: bool = False,
         errors: Literal["yield"],
     ) -> Iterator[Prediction | Failure]: ...
@@ -171,6 +173,7 @@ class PicturePredictor:
         max_detections: int | None = None,
         channel_order: ChannelOrder = "RGB",
         batch_size: int | None = None,
+        on_batch: OnBatch | None = None,
         recursive: bool = False,
         errors: Literal["raise", "yield"] = "raise",
     ) -> Iterator[Prediction] | Iterator[Prediction | Failure]:
@@ -189,6 +192,8 @@ class PicturePredictor:
             channel_order: arrays and tensors are taken as RGB; say "BGR" for those of OpenCV.
             batch_size: pictures that are padded to one size and go through the model together, at most. By
                 default 4, on the CPU, which gains nothing by it, 1.
+            on_batch: called after each batch with the places of its pictures in the stream, from 0, and the
+                seconds that the model took for it.
             errors: "raise" raises what is wrong with a picture in its place, and the stream ends; "yield"
                 gives a `Failure` in its place, and goes on.
             recursive: of a folder, the folders in it too.
@@ -213,7 +218,7 @@ class PicturePredictor:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size: expected a whole number above 0, got {shown(batch_size)}")
         wanted = self._wanted(score_threshold, classes, max_detections)
-        pipeline = Pipeline(self.model, self._tta, wanted, batch_size, channel_order)
+        pipeline = Pipeline(self.model, self._tta, wanted, batch_size, channel_order, on_batch)
         results = pipeline.predict_all(pictures)
         return results if errors == "yield" else _raise_failures(results)
 

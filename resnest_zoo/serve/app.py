@@ -1,0 +1,387 @@
+"""The routes: the page's files, and the API that it uses as any other program does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from resnest_zoo.errors import ZooError, shown, some
+from resnest_zoo.serve.answers import describe, describe_as_coco, describe_categories
+from resnest_zoo.serve.bodies import Upload, decode_picture, read_uploads, receive_film, watched
+from resnest_zoo.serve.films import Film, FilmResponse, film_lines
+from resnest_zoo.serve.inference import Found, Queue
+from resnest_zoo.serve.limits import Limits
+from resnest_zoo.serve.metrics import Metrics
+from resnest_zoo.serve.models import Models
+from resnest_zoo.serve.openapi import describe_api
+from resnest_zoo.serve.refusals import RefusalError, refusal_of, without_paths
+
+logger = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+_EVENT_STEP, _EVENT_BEAT = 0.1, 10.0  # seconds between looks, and between signs of life
+_CHOICES = {"masks": ("rle", "none"), "format": ("native", "coco")}
+
+
+@dataclass(eq=False)
+class Service:
+    """What the routes share; a context while it runs.
+
+    Attributes:
+        models: that are served.
+        limits: of what is accepted.
+        metrics: counted.
+        queue: of pictures.
+        closing: whether streams without an end are to end.
+        films: under way.
+    """
+
+    models: Models
+    limits: Limits
+    metrics: Metrics = field(default_factory=Metrics)
+    queue: Queue = field(init=False)
+    closing: bool = False
+    films: int = 0
+    # Decoding is bound by the processors; answers are written beside it.
+    decoders: CapacityLimiter | None = None
+
+    def __post_init__(self) -> None:
+        self.queue = Queue(self.limits, self.metrics)
+
+
+def build_app(service: Service) -> Starlette:
+    """The application, without what guards it."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        with service.queue, service.models:
+            service.decoders = CapacityLimiter(os.cpu_count() or 1)
+            yield
+            service.closing = True
+
+    app = Starlette(
+        lifespan=lifespan,
+        routes=[
+            Route("/", _file("index.html")),
+            Route("/models", _file("models.html", "index.html")),
+            Route("/docs", _file("docs.html", "index.html")),
+            *([Mount("/static", StaticFiles(directory=STATIC))] if STATIC.is_dir() else []),
+            Route("/api/models", list_models),
+            Route("/api/models/{name}/load", load_model, methods=["POST"]),
+            Route("/api/models/{name}/events", model_events),
+            Route("/predict", predict, methods=["POST"]),
+            Route("/predict/video", predict_video, methods=["POST"]),
+            Route("/health", health),
+            Route("/metrics", metrics),
+            Route("/openapi.json", openapi),
+        ],
+        exception_handlers={
+            RefusalError: _refused,
+            HTTPException: _not_found,
+            ClientDisconnect: _gone,
+            Exception: _failed,
+        },
+    )
+    app.state.service = service
+    return app
+
+
+class Counted:
+    """Wrap an application to count its answers by route and status."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and count its answer."""
+
+        async def send_counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("endpoint"), "__name__", "none")
+                self.metrics.add("requests_total", route=route, status=message["status"])
+            await send(message)
+
+        await self.app(scope, receive, send_counted)
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusalError)
+    return JSONResponse(error.document, error.status, error.headers)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return await _refused(request, refusal_of(error.status_code))
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it
+
+
+async def _failed(request: Request, _: Exception) -> Response:
+    """What is a defect here; the server writes the traceback to its log."""
+    return await _refused(
+        request, RefusalError(500, "internal", "the server failed at this request; its log says why")
+    )
+
+
+def _file(*names: str) -> Callable[[Request], Any]:
+    """A page of the package: the first of the names that is there."""
+
+    async def page(_: Request) -> Response:
+        for name in names:
+            if (STATIC / name).is_file():
+                return FileResponse(STATIC / name, media_type="text/html; charset=utf-8")
+        return PlainTextResponse("resnest-zoo serve: the API is at /openapi.json\n")
+
+    return page
+
+
+def _options(request: Request, known: Sequence[str]) -> dict[str, str]:
+    """The parameters of the address.
+
+    Raises:
+        RefusalError: one is unknown, given twice, or none of its choices.
+    """
+    given = request.query_params.multi_items()
+    found = dict(given)
+    if wrong := [name for name in found if name not in known]:
+        raise RefusalError(
+            400, "bad_parameter", f"unknown parameters {some(map(shown, wrong))}; known: {', '.join(known)}"
+        )
+    if len(found) < len(given):
+        raise RefusalError(400, "bad_parameter", "a parameter is given twice")
+    for name, choices in _CHOICES.items():
+        if name in found and found[name] not in choices:
+            raise RefusalError(
+                400, "bad_parameter", f"{name}: expected {' or '.join(choices)}, got {shown(found[name])}"
+            )
+    return found
+
+
+def _threshold(options: Mapping[str, str]) -> float:
+    text = options.get("score_threshold", "0.05")
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:  # NaN neither
+        raise RefusalError(
+            400, "bad_parameter", f"score_threshold: expected a number from 0 to 1, got {shown(text)}"
+        )
+    return value
+
+
+async def list_models(request: Request) -> Response:
+    """Every model there is."""
+    models = _service(request).models
+    rows = await run_sync(models.rows)  # looks at the disk
+    return JSONResponse({"models": rows, "default": models.default})
+
+
+async def load_model(request: Request) -> Response:
+    """Begin to load a model."""
+    model = _service(request).models.load(request.path_params["name"])
+    return JSONResponse({"name": model.name, **model.event}, 202)
+
+
+async def model_events(request: Request) -> Response:
+    """The states of a model as they change, until it is ready or failed."""
+    service = _service(request)
+    model = service.models.find(request.path_params["name"])
+
+    async def events() -> AsyncIterator[str]:
+        last, told = None, 0.0
+        while not service.closing:
+            now, state = time.monotonic(), model.state
+            if (event := model.event) != last:
+                last, told = event, now
+                yield f"data: {json.dumps(event)}\n\n"
+            elif now - told > _EVENT_BEAT:
+                told = now
+                yield ": still there\n\n"
+            if state in ("ready", "failed"):
+                return
+            await asyncio.sleep(_EVENT_STEP)
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def predict(request: Request) -> Response:
+    """What is found in a picture, or in several."""
+    service, started = _service(request), time.perf_counter()
+    options = _options(request, ("model", "score_threshold", "masks", "format"))
+    threshold = _threshold(options)
+    name, predictor = service.models.get(options.get("model"))
+    with ExitStack() as stack:
+        stack.enter_context(service.queue.places())
+        uploads = await read_uploads(request, service.limits)
+        if len(uploads) > 1:
+            stack.enter_context(service.queue.places(len(uploads) - 1))
+        began = time.perf_counter()
+        futures = []
+        try:
+            for upload in uploads:
+                image = await run_sync(
+                    decode_picture, upload.content, service.limits, limiter=service.decoders
+                )
+                futures.append(service.queue.submit(predictor, image, threshold))
+                del image
+            decoded = time.perf_counter()
+            waiting = asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+            found = _checked(await _answers(request, waiting, service.limits.timeout))
+        finally:
+            for future in futures:
+                future.cancel()
+    seconds = {
+        "queue": max(one.waited for one in found),
+        "decode": decoded - began,
+        "model": sum(one.model / one.batch for one in found),
+    }
+    content = await run_sync(_written, name, found, uploads, options, seconds, started)
+    service.metrics.observe(time.perf_counter() - started)
+    return Response(content, media_type="application/json")
+
+
+async def _answers(request: Request, waiting: asyncio.Future[list[Any]], timeout: float) -> list[Any]:
+    """The answers, unless the client goes or the time is over.
+
+    Raises:
+        ClientDisconnect: it went.
+        RefusalError: it is over.
+    """
+    async with watched(request) as gone:
+        both: set[asyncio.Future[Any]] = {waiting, gone}
+        done, _ = await asyncio.wait(both, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    if waiting in done:
+        return waiting.result()
+    waiting.cancel()
+    if gone in done:
+        raise ClientDisconnect
+    raise RefusalError(503, "timeout", f"no answer in {timeout:g} s, the server's --timeout; try again", 5)
+
+
+def _checked(results: list[Any]) -> list[Found]:
+    """The answers, if all are some.
+
+    Raises:
+        RefusalError: a picture broke the model, or the server ends.
+    """
+    for number, result in enumerate(results, start=1):
+        if isinstance(result, asyncio.CancelledError):
+            raise RefusalError(503, "ending", "the server ends", 5)
+        if isinstance(result, ZooError):
+            raise RefusalError(422, "bad_picture", f"picture {number}: {without_paths(str(result))}")
+        if isinstance(result, BaseException):
+            logger.error("a picture failed", exc_info=result)
+            raise RefusalError(500, "failed", f"picture {number}: the model failed at it; the log says why")
+    return results
+
+
+def _written(
+    name: str,
+    found: Sequence[Found],
+    uploads: Sequence[Upload],
+    options: Mapping[str, str],
+    seconds: dict[str, float],
+    started: float,
+) -> bytes:
+    """The answer's bytes."""
+    predictions = [one.prediction for one in found]
+    if options.get("format") == "coco":
+        return json.dumps(describe_as_coco(predictions, [upload.name for upload in uploads])).encode()
+    masks = options.get("masks") != "none"
+    document: dict[str, Any] = {
+        "model": name,
+        "predictions": [describe(one, k, masks=masks) for k, one in enumerate(predictions)],
+        **describe_categories(predictions[0].categories),
+        "batch": max(one.batch for one in found),
+    }
+    seconds["total"] = time.perf_counter() - started
+    document["seconds"] = {key: round(value, 6) for key, value in seconds.items()}
+    return json.dumps(document).encode()
+
+
+async def predict_video(request: Request) -> Response:
+    """What is found in a film, frame after frame."""
+    service = _service(request)
+    options = _options(request, ("model", "score_threshold", "masks", "every"))
+    threshold, every = _threshold(options), options.get("every", "1")
+    if not every.isdecimal() or not 0 < len(every) < 7 or int(every) == 0:
+        raise RefusalError(
+            400, "bad_parameter", f"every: expected a whole number from 1 to 999999, got {shown(every)}"
+        )
+    _, predictor = service.models.get(options.get("model"))
+    if service.films >= service.limits.films:
+        raise RefusalError(
+            503, "busy", f"{service.films} films are worked on, as many as may be; try again in 10 s", 10
+        )
+    stack = ExitStack()
+    with stack:
+        stack.enter_context(service.queue.places())
+        film = Film(service.limits)
+        stack.callback(film.close)
+        service.films += 1
+        stack.callback(_less, service)
+        await receive_film(request, film.path, service.limits)
+        await run_sync(film.open, int(every))
+        lines = film_lines(film, service.queue, predictor, threshold, masks=options.get("masks") != "none")
+        return FilmResponse(lines, stack.pop_all().close)
+
+
+def _less(service: Service) -> None:
+    service.films -= 1
+
+
+async def health(request: Request) -> Response:
+    """Whether it can be used."""
+    models = _service(request).models
+    return JSONResponse({"status": "starting" if models.is_starting else "ok", "models": models.ready})
+
+
+async def metrics(request: Request) -> Response:
+    """Numbers for monitoring."""
+    service = _service(request)
+    gauges: dict[str, float] = {
+        "queue_pictures": service.queue.taken,
+        "queue_limit": service.limits.queue,
+        "models_ready": len(service.models.ready),
+    }
+    return PlainTextResponse(
+        service.metrics.text(gauges), media_type="text/plain; version=0.0.4; charset=utf-8"
+    )
+
+
+async def openapi(request: Request) -> Response:
+    """The description of the API."""
+    return JSONResponse(describe_api(_service(request).limits))
