@@ -117,15 +117,18 @@ def test_a_function_that_a_process_registered_by_a_number_is_never_called(
     ],
 )
 def test_a_number_in_a_file_takes_no_memory_by_itself(raw: bytes) -> None:
-    reader = Unpickler(io.BytesIO(pickle.PROTO + b"\5" + raw))
-    tracemalloc.start()
-    try:
-        with contextlib.suppress(EOFError):
-            reader.load()
-        most = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert most < 1e6
+    """The least of three readings: what else this process allocates meanwhile is not in all of them."""
+    most = []
+    for _ in range(3):
+        reader = Unpickler(io.BytesIO(pickle.PROTO + b"\5" + raw))
+        tracemalloc.start()
+        try:
+            with contextlib.suppress(EOFError):
+                reader.load()
+            most.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert min(most) < 1e6
 
 
 # What libraries write, made with stand-ins under the real names, which are gone when the file is read.
