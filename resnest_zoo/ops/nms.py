@@ -33,12 +33,19 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
     Source: torchvision, `ops.nms`.
     """
-    # With two empty boxes at the end, and so at the end of what stays, the kernel's graph always gets two.
-    padded = F.pad(boxes, (0, 0, 0, 2))
-    keep: Tensor = operators.nms(
-        padded, F.pad(scores.to(boxes.dtype), (0, 2), value=-torch.inf), iou_threshold
-    )
-    return keep[:-2]
+    return _padded_nms(boxes, scores, iou_threshold)[:-2]
+
+
+def _padded_nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """`nms` with two empty boxes more, R and R + 1, which are always the last two that stay.
+
+    So the kernel's graph always gets two. Runtimes leave out boxes of -inf, and of the lowest finite score:
+    the lowest here is half of that.
+    """
+    lowest = torch.finfo(boxes.dtype).min / 2
+    finite = F.pad(scores.to(boxes.dtype).clamp(min=lowest), (0, 2), value=lowest)
+    keep: Tensor = operators.nms(F.pad(boxes, (0, 0, 0, 2)), finite, iou_threshold)
+    return keep
 
 
 def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
@@ -80,10 +87,11 @@ def nms_by_level(boxes: Tensor, scores: Tensor, rows: list[int], iou_threshold: 
         levels = torch.cat([torch.full((n,), i, device=boxes.device) for i, n in enumerate(rows)])
         keep = grouped_nms(boxes, scores, levels, iou_threshold)
         return keep[scores[keep] > -torch.inf]
+    # The two more are cut off behind: runtimes refuse a fill of as many as "those that stay, less two".
     stays = [
-        torch.zeros_like(level_scores, dtype=torch.bool).index_fill(
-            0, nms(level_boxes, level_scores, iou_threshold), True
-        )
+        boxes.new_zeros(len(level_scores) + 2, dtype=torch.bool).index_fill(
+            0, _padded_nms(level_boxes, level_scores, iou_threshold), True
+        )[:-2]
         for level_boxes, level_scores in zip(boxes.split(rows), scores.split(rows), strict=True)
     ]
     keep = (torch.cat(stays) & (scores > -torch.inf)).nonzero().flatten()

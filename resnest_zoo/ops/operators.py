@@ -10,11 +10,11 @@ Legend: N images, C channels, H and W, R boxes or regions, S pooled side, G defo
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ def roi_align(features: Tensor, rois: Tensor, size: int, scale: float, sampling_
     pooled: Tensor = (
         torch.ops.torchvision.roi_align(features, rois, scale, size, size, sampling_ratio, True)
         if _alone(features)
-        else _their().roi_align(features, rois, size, scale, sampling_ratio, aligned=True)
+        else _their().roi_align(features, rois, (size, size), scale, sampling_ratio, aligned=True)
     )
     return pooled
 
@@ -76,7 +76,9 @@ def deform_conv2d(
 
 def _their() -> ModuleType:
     """torchvision's own functions."""
-    return import_module("torchvision.ops")
+    from torchvision import ops  # an import that torch.compile can follow, which `import_module` is not
+
+    return cast(ModuleType, ops)
 
 
 def _alone(x: Tensor) -> bool:

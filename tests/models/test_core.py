@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo import config as dynamo_config
+from torch._dynamo.utils import counters
 
 import resnest_zoo
 from resnest_zoo.models.core import DetectorCore
@@ -89,3 +91,24 @@ def test_an_exported_core_equals_the_core_bit_for_bit_also_with_one_detection_an
     assert counts[0] > 1
     assert counts[1] > 1
     assert counts[2:] == [1, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(_EXPORTED_NMS)
+@torch.no_grad()
+def test_a_compiled_core_is_one_graph_and_serves_every_picture_of_its_padded_size():
+    model = tiny.tiny_model(*tiny.MASK).eval()
+    core = DetectorCore(model).eval()
+    batches = [prepared(model, size, seed=seed) for seed, size in enumerate([(64, 90), (60, 96), (33, 65)])]
+    torch.compiler.reset()
+    counters.clear()
+    with dynamo_config.patch(capture_dynamic_output_shape_ops=True):
+        compiled = torch.compile(core, backend="eager", fullgraph=True)
+        answers = [compiled(*inputs(batch)) for batch in batches]
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]
+    for answer, batch in zip(answers, batches, strict=True):
+        expected = core(*inputs(batch))
+        assert answer.keys() == expected.keys()
+        assert all(torch.equal(answer[key], expected[key]) for key in expected)
+    torch.compiler.reset()

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from resnest_zoo.ops import operators
 from resnest_zoo.ops.nms import counted_rows, grouped_nms, nms, nms_by_level
 from tests.models import naive
 
@@ -124,3 +125,16 @@ def test_rows_are_cut_or_filled_with_zeros_to_their_number():
     assert counted_rows(rows, 2).tolist() == [[1, 2], [3, 4]]
     assert counted_rows(rows, 4).tolist() == [[1, 2], [3, 4], [5, 6], [0, 0]]
     assert counted_rows(rows[:0, 0], 2).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_box_is_suppressed_with_a_score_that_runtimes_leave_out(dtype, monkeypatch):
+    """OpenVINO drops boxes whose scores are -inf or the lowest finite number."""
+    boxes, scores, _ = crowd(50, dtype)
+    scores = scores.masked_fill(torch.arange(50) % 3 == 0, -torch.inf)
+    seen, suppress = [], operators.nms
+    monkeypatch.setattr(operators, "nms", lambda *args: seen.append(args[1]) or suppress(*args))
+    nms(boxes, scores, 0.5)
+    nms_by_level(boxes.repeat(60, 1), scores.repeat(60), [2000, 1000], 0.5)
+    assert len(seen) == 3
+    assert all(s.min() > torch.finfo(dtype).min for s in seen)
