@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from resnest_zoo.config import load_config
     from resnest_zoo.data.video import Video
     from resnest_zoo.errors import ZooError
+    from resnest_zoo.exporting import export
     from resnest_zoo.hub import Artifact
     from resnest_zoo.inference import TTA
     from resnest_zoo.inference.film import VideoWriter
@@ -46,6 +47,7 @@ __all__ = [
     "VideoWriter",
     "ZooError",
     "build_model",
+    "export",
     "fetch",
     "from_pretrained",
     "get",
@@ -73,6 +75,7 @@ _LAZY = {
     "VideoWriter": "resnest_zoo.inference.film",
     "ZooError": "resnest_zoo.errors",
     "build_model": "resnest_zoo.models",
+    "export": "resnest_zoo.exporting",
     "fetch": "resnest_zoo.api",
     "from_pretrained": "resnest_zoo.integrations.pretrained",
     "get": "resnest_zoo.api",

@@ -7,6 +7,7 @@
     ├── DownloadError            (OSError)       no source delivered a file
     │   └── IntegrityError                       a file's bytes are not the expected ones
     ├── CheckpointError          (ValueError)    a checkpoint is unreadable, unsafe or of another model
+    ├── ExportError              (ValueError)    a model cannot be exported, or an exported file not be run
     ├── DataError                (ValueError)    a data set or one of its annotation files is wrong
     ├── ImageError               (ValueError)    an input picture cannot be used
     ├── ShapeError               (ValueError)    a tensor has the wrong shape or dtype
@@ -67,6 +68,10 @@ class CheckpointError(ZooError, ValueError):
     def __init__(self, message: str, clashes: Mapping[str, tuple[int, ...]] | None = None) -> None:
         super().__init__(message)
         self.clashes = clashes or {}
+
+
+class ExportError(ZooError, ValueError):
+    """A model cannot be exported as asked, or a file of another runtime cannot be run or is not ours."""
 
 
 class DataError(ZooError, ValueError):

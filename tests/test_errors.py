@@ -32,6 +32,7 @@ def test_every_error_is_a_zoo_error_and_stands_in_the_tree(error):
         (errors.DownloadError, OSError),
         (errors.IntegrityError, errors.DownloadError),
         (errors.CheckpointError, ValueError),
+        (errors.ExportError, ValueError),
         (errors.DataError, ValueError),
         (errors.ImageError, ValueError),
         (errors.ShapeError, ValueError),

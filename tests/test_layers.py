@@ -35,6 +35,7 @@ TABLE: dict[str, set[str] | str] = {
     "evaluation": {"annotations", "structures", "distributed", "ops"},
     "inference": {"models", "data", "evaluation", "annotations", "structures", "ops", "config", "hub"},
     "optimization": {"models", "structures", "ops", "config"},
+    "runtimes": {"models", "structures", "config"},
     "training": {
         "annotations",
         "models",
@@ -54,7 +55,19 @@ TABLE: dict[str, set[str] | str] = {
         "models",
         "inference",
         "optimization",
+        "runtimes",
         "structures",
+    },
+    "exporting": {
+        "api",
+        "registry",
+        "hub",
+        "config",
+        "models",
+        "runtimes",
+        "structures",
+        "ops",
+        "checkpoint",
     },
     "integrations": {"api", "registry", "hub", "checkpoint", "models", "structures", "config", "data"},
     "serve": {

@@ -28,6 +28,7 @@ def test_the_door_is_exactly_this() -> None:
         "VideoWriter",
         "ZooError",
         "build_model",
+        "export",
         "fetch",
         "from_pretrained",
         "get",

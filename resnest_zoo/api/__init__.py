@@ -30,6 +30,7 @@ from resnest_zoo.inference.wanted import check_score_threshold
 from resnest_zoo.models import GeneralizedRCNN, build_model
 from resnest_zoo.optimization import optimize as _optimize
 from resnest_zoo.registry import Entry, fetch_weights, info, list_models
+from resnest_zoo.runtimes import FileDetector, is_exported, open_file
 
 _BY_ARGUMENT = {"MODEL.WEIGHTS": "weights", "MODEL.DEVICE": "device"}  # keys that no model is built from
 _UNNAMED = Categories((), ())
@@ -359,6 +360,23 @@ def _find_twin(entry: Entry) -> Checkpoint | None:
     return twin if made_from.items() <= twin.metadata.items() else None
 
 
+def _open_exported(path: str | Path, device: torch.device | str | None, given: Sequence[str]) -> FileDetector:
+    """An exported file, about which nothing is left to choose.
+
+    Raises:
+        ConfigError: another device than the CPU, or more is asked for.
+        ExportError: it cannot be run.
+    """
+    if given:
+        raise ConfigError(
+            f"{path}: an exported file runs as it was exported; it takes no {', '.join(given)}: give these "
+            "to the model it was made from"
+        )
+    if device is not None and _device(device).type != "cpu":
+        raise ConfigError(f"{path}: an exported file runs on the cpu here, not on {device}")
+    return open_file(path)
+
+
 class Predictor(PicturePredictor):
     """A detector that takes photographs and gives results that draw themselves.
 
@@ -381,7 +399,8 @@ class Predictor(PicturePredictor):
         """Build the model where a name is given.
 
         Args:
-            model: what `get` takes, or a model already built, which is taken as it is, where it is.
+            model: what `get` takes, or a model already built, which is taken as it is, where it is; or a file
+                that `export` has written, "model.onnx", which is run on the CPU by its own runtime.
             score_threshold: detections below it are left out, 0-1.
             classes: names of the classes whose detections are kept; None for all.
             max_detections: no more detections of a picture than so many, the best.
@@ -397,7 +416,10 @@ class Predictor(PicturePredictor):
             ZooError: as `get` does.
         """
         check_score_threshold(score_threshold)
-        if isinstance(model, str | Path):
+        if is_exported(model):
+            asked = {"tta": tta, "exact": exact, **options}
+            model = _open_exported(cast("str | Path", model), device, [key for key in asked if asked[key]])
+        elif isinstance(model, str | Path):
             if device is None:
                 device = "cuda" if torch.cuda.is_available() else "cpu"
             options.setdefault("optimize", not exact and str(device).startswith("cpu"))

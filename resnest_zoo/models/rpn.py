@@ -186,7 +186,12 @@ class RPN(nn.Module):
         """The best anchors, decoded, level after level: boxes (N, k, 4), logits (N, k), each level's rows."""
         boxes, logits = [], []
         for (level_logits, deltas), anchors in zip(answers, all_anchors, strict=True):
-            best, at = level_logits.topk(min(limits.pre_nms_topk, len(anchors)), dim=1)  # (N, k)
+            count = limits.pre_nms_topk
+            # A graph for pictures of any size chooses a fixed number; blanks come last, and are not finite.
+            if isinstance(level_logits.shape[1], torch.SymInt):
+                level_logits = F.pad(level_logits, (0, count), value=-torch.inf)
+                deltas, anchors = (F.pad(rows, (0, 0, 0, count)) for rows in (deltas, anchors))
+            best, at = level_logits.topk(min(count, level_logits.shape[1]), dim=1)  # (N, k)
             best_deltas = deltas.gather(1, at[:, :, None].expand(-1, -1, 4))  # (N, k, 4)
             decoded = decode_boxes(
                 best_deltas.flatten(0, 1),

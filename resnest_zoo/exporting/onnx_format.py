@@ -1,0 +1,70 @@
+"""ONNX: one file, checked by onnx's own checker."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from resnest_zoo.errors import ExportError
+from resnest_zoo.exporting.graph import INPUTS
+from resnest_zoo.exporting.job import Job
+
+LEAST_OPSET = 20  # what DeformConv of opset 19 and GridSample of 20 need
+_LARGEST = 2**31  # bytes; protobuf's own limit of one file
+
+
+def check(opset: int) -> None:
+    """What can be known before the work begins.
+
+    Raises:
+        ExportError: a package is missing, or the opset is too old or none that this exporter writes.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise ExportError(f"onnx: {package} is not installed: pip install 'resnest-zoo[onnx]'") from error
+    import onnx
+
+    newest = onnx.defs.onnx_opset_version()
+    if not LEAST_OPSET <= opset <= newest:
+        raise ExportError(
+            f"opset {opset}: expected {LEAST_OPSET} to {newest}: older ones lack the operators of these "
+            f"models, and onnx {onnx.__version__} knows no newer ones"
+        )
+
+
+def write(job: Job, path: Path) -> None:
+    """Write the file.
+
+    Raises:
+        ExportError: the exporter or the checker refuses the model.
+        OSError: it cannot be written.
+    """
+    import onnx
+
+    program = job.program
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch and onnxscript about each other
+        exported = torch.onnx.export(
+            program,
+            input_names=list(INPUTS),
+            output_names=job.names,
+            opset_version=job.opset,
+            verbose=False,
+        )
+    assert exported is not None
+    model = exported.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # where in the source it came from, paths of this machine included
+    if model.ByteSize() >= _LARGEST:
+        raise ExportError(f"the model takes {model.ByteSize()} bytes, and one ONNX file {_LARGEST}")
+    onnx.helper.set_model_props(model, job.description.encode())
+    model.producer_name, model.producer_version = "resnest_zoo", job.description.version
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"onnx's checker refuses the file: {str(error).splitlines()[0]}") from error
+    path.write_bytes(model.SerializeToString())

@@ -1,0 +1,69 @@
+"""ONNX files in onnxruntime, on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnest_zoo.errors import ExportError
+
+
+def open_session(path: Path) -> OnnxSession:
+    """Load a file.
+
+    Raises:
+        ExportError: onnxruntime is not installed, or refuses the file.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ExportError(f"{path}: onnxruntime is not installed: pip install 'resnest-zoo[onnx]'") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors; its warnings are about nodes that it removes
+    try:
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except OSError:
+        raise
+    except Exception as error:  # its own have no common base
+        raise ExportError(
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot load it: {_first_line(error)}"
+        ) from error
+    return OnnxSession(session)
+
+
+class OnnxSession:
+    """A loaded file. Called with pictures and their sizes, it gives its outputs by name."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._outputs = [node.name for node in session.get_outputs()]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of itself."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def __call__(self, images: Tensor, image_sizes: Tensor) -> dict[str, Tensor]:
+        """Run it.
+
+        Args:
+            images: (1, 3, H, W) uint8 RGB, zero-padded.
+            image_sizes: (1, 2) int64, height and width of the picture in it.
+
+        Raises:
+            ExportError: onnxruntime reports an error.
+        """
+        feeds = {"images": images.numpy(), "image_sizes": image_sizes.numpy()}
+        try:
+            answers = self._session.run(None, feeds)
+        except Exception as error:  # its own have no common base
+            raise ExportError(f"onnxruntime cannot run the file: {_first_line(error)}") from error
+        return {name: torch.from_numpy(a) for name, a in zip(self._outputs, answers, strict=True)}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
