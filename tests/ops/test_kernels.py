@@ -6,8 +6,10 @@ import copy
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -113,6 +115,46 @@ def test_threads_change_no_bit(two_threads: None):
         assert torch.equal(one, two)
 
 
+def test_own_threads_change_no_bit(two_threads: None, monkeypatch: pytest.MonkeyPatch):
+    borrowed = results()
+    monkeypatch.setattr(threads, "_openmp", lambda: None)
+    for one, two in zip(results(), borrowed, strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.skipif(
+    "-fopenmp" not in torch.__config__.show() and "OpenMP" not in torch.__config__.show(),
+    reason="this PyTorch has no OpenMP",
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="PyTorch has GNU's OpenMP on Linux alone")
+def test_ranges_run_in_the_threads_of_pytorch(two_threads: None, monkeypatch: pytest.MonkeyPatch):
+    seen: set[int] = set()
+    both = threading.Barrier(2)
+
+    def compute(first: int, last: int) -> None:
+        if threading.get_native_id() not in seen:
+            seen.add(threading.get_native_id())
+            both.wait(20)
+
+    monkeypatch.setattr(threads, "_POOL", SimpleNamespace(in_child=False))  # no other is asked
+    threads.share(8, 1, compute)
+    assert len(seen) == 2
+    assert threading.get_native_id() in seen
+
+
+def test_memory_that_is_lent_is_used_again_by_one_at_a_time():
+    room = threads.Workspace()
+    with torch.inference_mode(), room.lend(10) as first, room.lend(10) as second:
+        places = {first.data_ptr(), second.data_ptr()}
+        assert len(places) == 2
+    with room.lend(7) as again:
+        assert again.data_ptr() in places
+        again += 1  # though it was made where no tensor can be changed later
+    with room.lend(threads._LARGEST + 1), room.lend(20):
+        pass
+    assert [len(piece) for piece in room.kept] == [10, 20]
+
+
 def test_many_callers_share_the_threads(two_threads: None):
     expected, found = results(), []
     callers = [threading.Thread(target=lambda: found.append(results())) for _ in range(3)]
@@ -125,7 +167,11 @@ def test_many_callers_share_the_threads(two_threads: None):
         assert all(torch.equal(a, b) for a, b in zip(one, expected, strict=True))
 
 
-def test_what_a_range_raises_is_raised(two_threads: None):
+@pytest.mark.parametrize("own", [False, True])
+def test_what_a_range_raises_is_raised(two_threads: None, monkeypatch: pytest.MonkeyPatch, own: bool):
+    if own:
+        monkeypatch.setattr(threads, "_openmp", lambda: None)
+
     def compute(first: int, last: int) -> None:
         raise ValueError(f"range from {first}")
 

@@ -9,7 +9,8 @@ Legend: N images, C channels, H and W, G groups, P products of a tile, T tiles.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from math import prod
@@ -53,14 +54,16 @@ class Packed:
     out_channels: int
     taps: Tensor = field(repr=False)
 
-    def of_tiles(self, down: int, across: int) -> Tensor:
-        """The filters for tiles of these outputs, (G, P, panels * C / G * 16), until the next call."""
+    @contextmanager
+    def of_tiles(self, down: int, across: int) -> Iterator[Tensor]:
+        """The filters for tiles of these outputs, (G, P, panels * C / G * 16), until the end of the block."""
         points = _tile_matrix(down, across)  # (P, 9)
         shape = (self.groups, len(points), self.taps.shape[2])
-        filters = _FILTERS.take(prod(shape))[: prod(shape)].view(shape)
-        for taps, out in zip(self.taps, filters, strict=True):
-            torch.mm(points, taps, out=out)
-        return filters
+        with _FILTERS.lend(prod(shape)) as room:
+            filters = room[: prod(shape)].view(shape)
+            for taps, out in zip(self.taps, filters, strict=True):
+                torch.mm(points, taps, out=out)
+            yield filters
 
 
 def refuse_conv3x3(weight: Tensor, groups: int) -> str | None:
@@ -139,28 +142,28 @@ def _convolve_tiles(
     """All tiles of one kind: first output, count and outputs of each along both sides."""
     package = kernels()
     library = package.library()
-    filters = packed.of_tiles(rows[2], cols[2])
-    conv = package.Conv(
-        packed.channels,
-        packed.out_channels,
-        packed.groups,
-        filters.data_ptr(),
-        filters.numel(),
-        None if bias is None else bias.data_ptr(),
-        relu,
-    )
-    grid = package.Grid(*pixels.shape[:3], *rows, *cols)
-    grid_, conv_ = ctypes.byref(grid), ctypes.byref(conv)
-    tiles = len(pixels) * rows[1] * cols[1]
-    block = _block(packed, tiles)
-    needed: int = library.conv3x3_work(grid_, conv_, block)
-    x_, out_ = (pixels.data_ptr(), pixels.numel()), (out.data_ptr(), out.numel())
+    with packed.of_tiles(rows[2], cols[2]) as filters:
+        conv = package.Conv(
+            packed.channels,
+            packed.out_channels,
+            packed.groups,
+            filters.data_ptr(),
+            filters.numel(),
+            None if bias is None else bias.data_ptr(),
+            relu,
+        )
+        grid = package.Grid(*pixels.shape[:3], *rows, *cols)
+        grid_, conv_ = ctypes.byref(grid), ctypes.byref(conv)
+        tiles = len(pixels) * rows[1] * cols[1]
+        block = _block(packed, tiles)
+        needed: int = library.conv3x3_work(grid_, conv_, block)
+        x_, out_ = (pixels.data_ptr(), pixels.numel()), (out.data_ptr(), out.numel())
 
-    def compute(first: int, last: int) -> None:
-        work = WORKSPACE.take(needed)
-        library.conv3x3(*x_, grid_, conv_, first, last, *out_, work.data_ptr(), needed)
+        def compute(first: int, last: int) -> None:
+            with WORKSPACE.lend(needed) as work:
+                library.conv3x3(*x_, grid_, conv_, first, last, *out_, work.data_ptr(), needed)
 
-    share(tiles, block, compute)
+        share(tiles, block, compute)
 
 
 def _block(packed: Packed, tiles: int) -> int:

@@ -52,7 +52,7 @@ def _across(image: Tensor, width: int) -> Tensor:
         work = torch.empty(needed, dtype=torch.uint8)
         library.resample_across(*given, first, last, out.data_ptr(), out.numel(), work.data_ptr(), needed)
 
-    share(height, _ROWS_AT_ONCE, compute)
+    share(height, _ROWS_AT_ONCE, compute, reading=True)
     return out
 
 
@@ -70,7 +70,7 @@ def _down(image: Tensor, height: int) -> Tensor:
     def compute(first: int, last: int) -> None:
         library.resample_down(*given, first, last, out.data_ptr(), out.numel())
 
-    share(height, _ROWS_AT_ONCE, compute)
+    share(height, _ROWS_AT_ONCE, compute, reading=True)
     return out
 
 

@@ -113,8 +113,8 @@ def deform_conv2d(
     given = (pixels.data_ptr(), pixels.numel(), *_memory(offset), *_memory(mask), shape_, conv_)
 
     def compute(first: int, last: int) -> None:
-        work = WORKSPACE.take(needed)
-        library.deform_conv(*given, first, last, out.data_ptr(), out.numel(), work.data_ptr(), needed)
+        with WORKSPACE.lend(needed) as work:
+            library.deform_conv(*given, first, last, out.data_ptr(), out.numel(), work.data_ptr(), needed)
 
     share(images * out_h * out_w, 4 * block, compute)
     return out.permute(0, 3, 1, 2)
@@ -149,9 +149,9 @@ def roi_align(features: Tensor, rois: Tensor, size: int, scale: float, sampling_
         given = (pixels.data_ptr(), pixels.numel(), *pixels.shape, regions.data_ptr(), len(regions), size)
 
         def compute(first: int, last: int) -> None:
-            work = WORKSPACE.take(needed)
-            out = (pooled.data_ptr(), pooled.numel(), work.data_ptr(), needed)
-            library.roi_align(*given, scale, sampling_ratio, first, last, *out)
+            with WORKSPACE.lend(needed) as work:
+                out = (pooled.data_ptr(), pooled.numel(), work.data_ptr(), needed)
+                library.roi_align(*given, scale, sampling_ratio, first, last, *out)
 
         share(len(regions), _REGIONS_AT_ONCE, compute)
     return pooled.permute(0, 3, 1, 2)
