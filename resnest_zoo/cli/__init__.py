@@ -23,6 +23,7 @@ _COMMANDS = {
     "store": ("download", "import", "convert", "mirror", "cache"),
     "predict": ("predict",),
     "serve": ("serve",),
+    "predict_dataset": ("predict-dataset",),
     "train": ("train", "plot"),
     "evaluate": ("evaluate",),
     "demo": ("demo",),

@@ -160,15 +160,16 @@ def _is_key(word: str) -> bool:
     return _KEY.fullmatch(word) is not None and not os.path.lexists(word)
 
 
-def add_model(parser: argparse.ArgumentParser, text: str, weights: str) -> None:
+def add_model(parser: argparse.ArgumentParser, text: str, weights: str, *, required: bool = True) -> None:
     """Add `--model`, `--weights` and `--device`.
 
     Args:
         parser: of a command.
         text: help on `--model`.
         weights: help on `--weights`.
+        required: whether there has to be a model.
     """
-    parser.add_argument("-m", "--model", required=True, metavar="NAME", help=text)
+    parser.add_argument("-m", "--model", required=required, metavar="NAME", help=text)
     parser.add_argument("-w", "--weights", metavar="PATH|URL", help=weights)
     parser.add_argument("-d", "--device", help="such as cpu or cuda:1; by default a GPU if there is one")
 

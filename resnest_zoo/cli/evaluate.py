@@ -11,6 +11,7 @@ from typing import Any
 
 from resnest_zoo.cli.arguments import add_exact, add_model, add_overrides
 from resnest_zoo.cli.common import print_metrics, require_figures, show_warnings
+from resnest_zoo.cli.predict_dataset import measure, require_model
 from resnest_zoo.cli.train import BY_NAME, default_device, panoptic_files, require_data
 
 
@@ -22,9 +23,14 @@ def add_commands(commands: Any) -> None:
         description="COCO's AP, in percent, of a detector on pictures annotated in COCO's JSON; of panoptic "
         "models also PQ and mIoU.",
     )
-    add_model(evaluate, "of the zoo; also a config or a checkpoint", "other weights")
+    add_model(evaluate, "of the zoo; also a config or a checkpoint", "other weights", required=False)
     evaluate.add_argument("--json", type=Path, required=True, metavar="FILE", help="annotations")
-    evaluate.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures")
+    evaluate.add_argument("--images", type=Path, metavar="DIR", help="pictures")
+    evaluate.add_argument(
+        "--predictions",
+        metavar="DIR",
+        help="in place of a model and pictures: results of predict-dataset on them",
+    )
     evaluate.add_argument(
         "--panoptic",
         type=Path,
@@ -39,6 +45,9 @@ def add_commands(commands: Any) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    require_model(args)
+    if args.predictions is not None:
+        return measure(args.predictions, args.json)
     from resnest_zoo.api import get
     from resnest_zoo.distributed import join
     from resnest_zoo.training.evaluation import evaluate
