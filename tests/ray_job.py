@@ -1,4 +1,4 @@
-"""A job of `predict_dataset` in a process of its own, with pictures that kill theirs; tests and the benchmark.
+"""A job of `predict_dataset` in a process of its own, with pictures that kill theirs.
 
     python -m tests.ray_job SOURCE OUTPUT --config FILE --weights FILE --part-rows N
 
@@ -30,7 +30,9 @@ class Deadly:
 
     def __init__(self, config: str, weights: str | None, overrides: list[str]) -> None:
         torch.set_num_threads(1)
-        self.predictor = Predictor(config, weights=weights, overrides=overrides, device="cpu", score_threshold=0)
+        self.predictor = Predictor(
+            config, weights=weights, overrides=overrides, device="cpu", score_threshold=0
+        )
         self.model = self.predictor.model
         self.score_threshold = 0.0
 
@@ -55,7 +57,11 @@ class Quick:
         self.score_threshold = 0.5
         boxes = torch.arange(80, dtype=torch.float32).reshape(20, 4)
         self.found = Instances(
-            boxes, torch.full((20,), 0.9), torch.zeros(20, dtype=torch.int64), (480, 640), self.model.categories
+            boxes,
+            torch.full((20,), 0.9),
+            torch.zeros(20, dtype=torch.int64),
+            (480, 640),
+            self.model.categories,
         )
 
     def stream(self, pictures: Iterable[Any], **_: Any) -> Iterator[Any]:

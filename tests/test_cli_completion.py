@@ -43,7 +43,7 @@ def test_bash_proposes_commands_options_models_and_paths(tmp_path: Path, capsys:
     program = script("bash", capsys)
     (tmp_path / "shots").mkdir()
     (tmp_path / "shot.png").touch()
-    assert proposals(program, tmp_path, "pre") == ["predict"]
+    assert proposals(program, tmp_path, "pre") == ["predict", "predict-dataset"]
     assert proposals(program, tmp_path, "predict", "--score-t") == ["--score-threshold"]
     wanted = [name for name in list_models() if name.startswith("panoptic_")]
     for words in (("predict", "--model"), ("train", "-m"), ("info",), ("download",)):

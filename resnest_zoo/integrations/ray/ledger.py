@@ -21,6 +21,7 @@ class Ledger:
     def __init__(self, workers: int = 1) -> None:
         self._at_work: set[str] = set()
         self._alone: Counter[str] = Counter()
+        self._left_out: set[str] = set()  # for good, as another death may bring them back
         self._starts = 0
         self._most = STARTS + workers
 
@@ -30,9 +31,9 @@ class Ledger:
         return self._starts <= self._most
 
     def begin(self, ids: Iterable[str]) -> bool:
-        """Pictures are begun together: whether they may be, as no process has died with one of them."""
+        """Pictures are begun together: whether they may be, since no process has died with one of them."""
         ids = set(ids)
-        if self._at_work & ids:
+        if (self._at_work | self._left_out) & ids:
             return False
         self._at_work |= ids
         return True
@@ -42,7 +43,9 @@ class Ledger:
         if ended is not None:
             self.end([ended])
         if self._alone[picture_id] >= TRIES:
+            self._left_out.add(picture_id)
             self.end([picture_id])
+        if picture_id in self._left_out:
             return False
         self._at_work.add(picture_id)
         self._alone[picture_id] += 1

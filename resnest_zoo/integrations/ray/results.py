@@ -184,8 +184,8 @@ class Predictions:
         lacking = [image_id for image_id in truth.image_ids if image_id not in done]
         if lacking:
             raise DataError(
-                f"{self._output}: {len(lacking)} of {len(truth.image_ids)} images of {annotations} have no row "
-                f"({some(lacking)}): go on with the job by --resume, or measure on its own pictures"
+                f"{self._output}: {len(lacking)} of {len(truth.image_ids)} images of {annotations} have no "
+                f"row ({some(lacking)}): go on with the job by --resume, or measure on its own pictures"
             )
         rows = list(self.to_coco(annotations))
         if kind == "segm" and rows and "segmentation" not in rows[0]:

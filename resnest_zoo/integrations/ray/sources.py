@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path, PurePosixPath
-from typing import Any
+from tarfile import HeaderError
+from typing import Any, Self
 
 from resnest_zoo.annotations.tables import read_tables
 from resnest_zoo.data.film_names import is_url
@@ -31,6 +32,7 @@ _SHARD = re.compile(r".*\.tar", re.I | re.S)
 _WILD = re.compile(r"[*?\[]")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_END: Any = vars(tarfile)["EOFHeaderError"]  # two empty blocks; missing in the stubs of types
 _LARGEST = 1 << 28  # bytes of one picture in a shard, as of one at an address
 
 
@@ -126,7 +128,7 @@ def _id_in(folder: str, name: str) -> str:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Names below a folder, sorted within each; without hidden ones, and links to folders are not followed."""
+    """Names below a folder, sorted within each, without hidden ones; links to folders are not followed."""
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         start = os.path.relpath(parent, folder).replace(os.sep, "/")
@@ -212,6 +214,18 @@ def _base(name: str) -> str:
     return public_address(name) if is_url(name) else PurePosixPath(name.replace(os.sep, "/")).name
 
 
+class _Member(tarfile.TarInfo):
+    """Notes in its tar file how that ends: a file that was cut in a header ends in silence else."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:  # the base's name of the argument
+        try:
+            return super().fromtarfile(tarfile)
+        except HeaderError as error:
+            tarfile.ending = error  # type: ignore[attr-defined]
+            raise
+
+
 def read_shard(shard_id: str, address: str) -> Iterator[dict[str, Any]]:
     """The pictures of one tar file, one after the other, as `id`, `content` and `error`.
 
@@ -220,7 +234,10 @@ def read_shard(shard_id: str, address: str) -> Iterator[dict[str, Any]]:
     """
     seen: Counter[str] = Counter()
     try:
-        with imported("fsspec").open(address, "rb") as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+        with (
+            imported("fsspec").open(address, "rb") as file,
+            tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as tar,
+        ):
             for member in tar:
                 if not (member.isfile() and _PICTURE.fullmatch(member.name)):
                     continue
@@ -232,6 +249,8 @@ def read_shard(shard_id: str, address: str) -> Iterator[dict[str, Any]]:
                     yield {**row, "error": f"is longer than {_LARGEST >> 20} MiB, which is the limit"}
                 else:
                     yield {**row, "content": content.read()}
+            if not isinstance(getattr(tar, "ending", None), _END):
+                raise tarfile.ReadError("it ends without the mark of an end, as one that was cut does")
     except Exception as error:  # every file system has its own; a row tells it
         text = f"{shard_id}: the shard cannot be read further: {str(error) or type(error).__name__}"
         yield {"id": shard_id, "content": None, "error": text}
