@@ -197,7 +197,8 @@ import ray
 from tests.test_pages import blocks, commands
 from resnest_zoo.cli import main
 import shlex
-ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=1 << 28)
+here = {"num_cpus": 3, "include_dashboard": False, "log_to_driver": False}
+ray.init(address="local", object_store_memory=1 << 28, **here)
 names = {}
 for block in blocks("docs/many-machines.md", "python", "sh"):
     if block.language == "python":
