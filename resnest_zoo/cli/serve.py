@@ -127,8 +127,8 @@ def _serve(args: argparse.Namespace) -> int:
         server = build_server(
             Service(models, limits), host=args.host, port=port, names=args.allow_host, token=token
         )
-        print(f"serving on {address_of(args.host, port, token)}", flush=True)
-        run(server, listening)
+        address = address_of(args.host, port, token)
+        run(server, listening, lambda: print(f"serving on {address}", flush=True))
     return 0
 
 

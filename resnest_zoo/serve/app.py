@@ -111,27 +111,42 @@ def build_app(service: Service) -> Starlette:
 
 
 class Counted:
-    """Wrap an application to count its answers by route and status."""
+    """Wrap an application to count its answers by route and status, and to end late ones with the server."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app = app
-        self.metrics = metrics
+        self.service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and count its answer."""
 
+        begun = False
+
         async def send_counted(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 route = getattr(scope.get("endpoint"), "__name__", "none")
-                self.metrics.add("requests_total", route=route, status=message["status"])
+                self.service.metrics.add("requests_total", route=route, status=message["status"])
             await send(message)
 
-        await self.app(scope, receive, send_counted)
+        try:
+            await self.app(scope, receive, send_counted)
+        except asyncio.CancelledError:
+            if not self.service.closing or scope["type"] != "http":
+                raise
+            if not begun:  # the server has waited long enough
+                await _refused_at_the_end(scope, receive, send_counted)
 
 
 def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
+
+
+_refused_at_the_end = JSONResponse(
+    RefusalError(503, "ending", "the server ends").document, 503, {"Retry-After": "5", "Connection": "close"}
+)
 
 
 async def _refused(_: Request, error: Exception) -> Response:

@@ -137,6 +137,10 @@ async def film_lines(
         yield json.dumps(late.document) + "\n"
     except ZooError as error:
         yield json.dumps(RefusalError(422, "bad_film", without_paths(str(error))).document) + "\n"
+    except Exception:  # the answer has begun: its last line is the only place left to say so
+        logger.exception("a film failed at frame %s", count)
+        broken = RefusalError(500, "failed", f"the model failed at frame {count}; the server's log says why")
+        yield json.dumps(broken.document) + "\n"
 
 
 def _line(frame: Frame, found: Found, masks: bool) -> str:

@@ -220,15 +220,24 @@ class Models:
 
     def rows(self) -> list[dict[str, Any]]:
         """What `GET /api/models` lists."""
-        return [_row(model) for model in self._all.values()]
+        folder = hub.cache_dir()
+        files = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        return [_row(model, files) for model in self._all.values()]
 
 
 def _note(model: Shelved, done: int, total: int | None) -> None:
     model.note(done, total)
 
 
+def _files_of(entry: Entry) -> set[str]:
+    """What its weights are called in the cache, as they were published and as they were converted."""
+    name = entry.artifact.filename
+    return {name, f"{Path(name).stem}.safetensors"}
+
+
 def _is_cached(entry: Entry) -> bool:
-    return entry.artifact.path is not None or hub.cached_path(entry.artifact).is_file() or _has_twin(entry)
+    folder = hub.cache_dir()
+    return entry.artifact.path is not None or any((folder / name).is_file() for name in _files_of(entry))
 
 
 def _has_twin(entry: Entry) -> bool:
@@ -238,7 +247,7 @@ def _has_twin(entry: Entry) -> bool:
     return hub.is_pinned(hub.cache_dir() / f"{Path(entry.artifact.filename).stem}.safetensors")
 
 
-def _row(model: Shelved) -> dict[str, Any]:
+def _row(model: Shelved, files: set[str]) -> dict[str, Any]:
     entry, predictor = model.entry, model.predictor
     reported = dict.fromkeys(_METRICS)
     task, size, parameters, packaged = "boxes", None, None, False
@@ -265,7 +274,7 @@ def _row(model: Shelved) -> dict[str, Any]:
         "measured": dict.fromkeys(_METRICS),
         "seconds": None,
         "packaged": packaged,
-        "cached": entry is None or _is_cached(entry),
+        "cached": entry is None or packaged or bool(files & _files_of(entry)),
         "method": entry.method if entry else None,
         "backbone": entry.backbone if entry else None,
         "dataset": entry.reported[0].dataset if entry and entry.reported else None,

@@ -8,7 +8,7 @@ import logging
 import secrets
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
 
@@ -85,7 +85,7 @@ def build_server(
     """
     app = Guard(build_app(service), host=host, names=names, token=token, port=port)
     config = uvicorn.Config(
-        Counted(app, service.metrics),
+        Counted(app, service),
         http="h11",
         ws="none",
         loop="asyncio",
@@ -101,16 +101,20 @@ def build_server(
     return Server(config, service)
 
 
-def run(server: Server, listening: socket.socket) -> None:
-    """Serve until Ctrl-C or SIGTERM, which end it in order."""
+def run(server: Server, listening: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until Ctrl-C or SIGTERM, which end it in order.
+
+    Args:
+        server: built by `build_server`.
+        listening: its socket.
+        ready: called when clients can connect and signals end it.
+    """
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    previous = {sig: signal.signal(sig, _nothing) for sig in (signal.SIGTERM, signal.SIGINT)}
+    # Before uvicorn takes them over; after it has ended by one it raises it once more.
+    previous = {sig: signal.signal(sig, server.handle_exit) for sig in (signal.SIGTERM, signal.SIGINT)}
     try:
+        ready()
         server.run(sockets=[listening])
     finally:
         for sig, handler in previous.items():
             signal.signal(sig, handler)
-
-
-def _nothing(_: int, __: FrameType | None) -> None:
-    """uvicorn raises a signal once more when it has ended by it."""
