@@ -32,6 +32,7 @@ ELSEWHERE = {
     ("README.md", 3): ".ci/run",
     **{("docs/detectron2.md", k): "tests/integrations/test_detectron2.py" for k in range(4)},
     ("docs/finetune.md", 1): "tests/test_finetune_page.py",
+    ("docs/howto.md", 12): "tests/integrations/test_sahi.py",
     **{("docs/huggingface.md", k): "tests/integrations/test_huggingface_page.py" for k in range(4)},
     **{("docs/many-machines.md", k): "tests/integrations/test_ray_job.py" for k in range(5)},
     ("docs/predict.md", 0): "tests/test_cli_films.py",

@@ -104,7 +104,7 @@ def get(
         CheckpointError: the checkpoint is unsafe, damaged or of another model.
     """
     origin = find_origin(name, progress)
-    chosen, changes = _device(device), _by_key(overrides)
+    chosen, changes = usable_device(device), _by_key(overrides)
     cfg, named = _with_classes(origin, changes, num_classes, categories)
     checkpoint = _open_checkpoint(origin, pretrained, weights, progress)
     if checkpoint is None:
@@ -248,7 +248,7 @@ def _open_checkpoint(
     return _find_twin(origin.entry) or Checkpoint.open(fetch_weights(origin.entry, progress=progress))
 
 
-def _device(device: torch.device | str | None) -> torch.device:
+def usable_device(device: torch.device | str | None) -> torch.device:
     """A usable device.
 
     Raises:
