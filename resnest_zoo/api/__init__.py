@@ -372,7 +372,7 @@ def _open_exported(path: str | Path, device: torch.device | str | None, given: S
             f"{path}: an exported file runs as it was exported; it takes no {', '.join(given)}: give these "
             "to the model it was made from"
         )
-    if device is not None and _device(device).type != "cpu":
+    if device is not None and usable_device(device).type != "cpu":
         raise ConfigError(f"{path}: an exported file runs on the cpu here, not on {device}")
     return open_file(path)
 
