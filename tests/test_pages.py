@@ -36,6 +36,7 @@ ELSEWHERE = {
     **{("docs/huggingface.md", k): "tests/integrations/test_huggingface_page.py" for k in range(4)},
     **{("docs/many-machines.md", k): "tests/integrations/test_ray_job.py" for k in range(5)},
     ("docs/predict.md", 0): "tests/test_cli_films.py",
+    **{("docs/serve.md", k): "tests/serve/test_page.py" for k in range(2)},
 }
 NEEDS_DATA = "photographs and annotations that are downloaded first"
 HOURS = "trains for minutes or hours"

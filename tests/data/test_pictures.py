@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from resnest_zoo.data.pictures import read_frames, read_picture
+from resnest_zoo.data.pictures import read_frames, read_picture, read_size
 from resnest_zoo.errors import ConfigError, ImageError
 from tests.servers import FileServer
 
@@ -529,6 +529,14 @@ class Stream(io.RawIOBase):
 
     def readall(self) -> bytes:
         return self.data
+
+
+def test_the_size_is_told_before_anything_is_decoded() -> None:
+    data = encoded(Image.fromarray(RGB))
+    assert read_size(data) == RGB.shape[:2]
+    assert read_size(data[:60]) == RGB.shape[:2]  # of which nothing could be decoded
+    with pytest.raises(ImageError, match="not a picture"):
+        read_size(b"no picture")
 
 
 def test_open_files_and_streams_are_read(tmp_path: Path) -> None:

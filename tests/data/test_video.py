@@ -93,7 +93,9 @@ def test_the_size_may_change_on_the_way(tmp_path: Path) -> None:
     ]
     whole = tmp_path / "film.ts"
     whole.write_bytes(b"".join(part.read_bytes() for part in parts))
-    frames = list(Video(whole))
+    film = Video(whole)
+    assert film.stated_size == (48, 64)
+    frames = list(film)
     assert [frame.image.shape for frame in frames] == [(3, 48, 64)] * 5 + [(3, 80, 32)] * 5
     assert np.diff([frame.time for frame in frames]).min() > 0
 

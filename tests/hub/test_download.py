@@ -297,6 +297,19 @@ def test_the_bar_names_the_file(
     assert captured.out == ""
 
 
+def test_a_function_is_told_the_progress_in_place_of_a_bar(
+    served: FileServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[tuple[int, int | None]] = []
+    fetch(make_artifact(served), progress=lambda done, total: told.append((done, total)))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert (told[0][0], told[-1]) == (0, (len(BODY), len(BODY)))
+    assert capsys.readouterr() == ("", "")
+    told.clear()
+    fetch(make_artifact(served), progress=lambda done, total: told.append((done, total)))
+    assert told == []  # it is there
+
+
 def test_a_cache_that_cannot_be_a_folder_is_explained(
     served: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,19 @@ def test_pictures_of_one_padded_size_share_batches(
     assert sorted(shape[0] for shape in shapes) == [1, 2, 2, 4]  # a list is sorted by size first
 
 
+def test_a_stream_tells_which_pictures_shared_a_batch(
+    predict: PicturePredictor, pictures: list[torch.Tensor]
+) -> None:
+    told: list[tuple[list[int], float]] = []
+    results = predict.stream(
+        pictures, batch_size=3, on_batch=lambda places, seconds: told.append((list(places), seconds))
+    )
+    for index, _ in enumerate(results):
+        assert any(index in places for places, _ in told)  # before the result is given
+    assert [places for places, _ in told] == [[0, 2, 3], [1, 5], [4, 6, 8], [7]]
+    assert all(0 < seconds < 60 for _, seconds in told)
+
+
 def test_a_stream_asks_for_pictures_as_results_are_asked_for(predict: PicturePredictor) -> None:
     asked = 0
 
