@@ -46,7 +46,7 @@ function response(/** @type {string} */ status, /** @type {Json} */ answer) {
 function example(/** @type {string} */ path, /** @type {string} */ method, /** @type {Json | undefined} */ body) {
   const data = body ? ` --data-binary @${path.includes("video") ? "film.mp4" : "photo.jpg"}` : method === "post" ? " -X POST" : "";
   const address = `${location.origin}${path.replace(/\{(\w+)\}/g, "$1".toUpperCase())}`;
-  return make("pre", { tabindex: "0" }, `curl${data} '${address}'`);
+  return make("pre", { tabindex: "0", role: "region", "aria-label": `Example of ${path}` }, `curl${data} '${address}'`);
 }
 
 /** Text with what stands between backticks as code. */

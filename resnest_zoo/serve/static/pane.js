@@ -154,7 +154,7 @@ export class Pane {
   /** @private */
   timing(/** @type {Outcome} */ outcome) {
     const trip = readableSeconds(outcome.roundTrip / 1000);
-    if (this.item?.kind === "film") return `${outcome.frames.length} frames in ${trip}`;
+    if (this.item?.kind === "film") return `${outcome.frames.length} frame${outcome.frames.length === 1 ? "" : "s"} in ${trip}`;
     const { seconds } = outcome.answer;
     return `model ${readableSeconds(seconds.model)}, server ${readableSeconds(seconds.total)}, round trip ${trip}`;
   }

@@ -163,7 +163,7 @@ export class Work {
       }
       if (row.done) break;
       outcome.frames.push({ seconds: row.seconds, row, result: null });
-      this.tell(item, outcome, "running", `${outcome.frames.length} frames done`);
+      this.tell(item, outcome, "running", `Frames done: ${outcome.frames.length}`);
     }
     outcome.answer = {
       model, categories: outcome.categories, stuff_categories: outcome.stuff, frames: outcome.frames.map(({ row }) => row),
