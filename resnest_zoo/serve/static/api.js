@@ -91,21 +91,24 @@ export async function* predictFilm(film, model, every, options) {
 export async function loadModel(name, onProgress) {
   const path = `/api/models/${encodeURIComponent(name)}`;
   await request(`${path}/load`, { method: "POST" });
-  return /** @type {Promise<void>} */ (new Promise((resolve, reject) => {
-    const events = new EventSource(`${path}/events`);
-    const end = (/** @type {() => void} */ then) => {
-      events.close();
-      then();
-    };
-    events.onmessage = ({ data }) => {
-      const progress = JSON.parse(data);
-      onProgress(progress);
-      if (progress.state === "ready") end(resolve);
-      if (progress.state === "failed") end(() => reject(new ApiError(500, sentence(progress.message ?? "it failed"))));
-    };
-    // A server that is gone ends the wait; the browser's own attempts would go on for ever.
-    events.onerror = () => end(() => reject(new ServerLost()));
-  }));
+  return /** @type {Promise<void>} */ (
+    new Promise((resolve, reject) => {
+      const events = new EventSource(`${path}/events`);
+      const end = (/** @type {() => void} */ then) => {
+        events.close();
+        then();
+      };
+      events.onmessage = ({ data }) => {
+        const progress = JSON.parse(data);
+        onProgress(progress);
+        if (progress.state === "ready") end(resolve);
+        if (progress.state === "failed")
+          end(() => reject(new ApiError(500, sentence(progress.message ?? "it failed"))));
+      };
+      // A server that is gone ends the wait; the browser's own attempts would go on for ever.
+      events.onerror = () => end(() => reject(new ServerLost()));
+    })
+  );
 }
 
 /** Resolves when the server answers. */

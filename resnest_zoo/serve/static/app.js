@@ -39,7 +39,14 @@ const work = new Work(() => models, {
   onServer: (isThere) => void onServer(isThere),
   onModels: () => showModels(),
 });
-const views = new ModelsView((name) => work.load(name));
+const views = new ModelsView(async (name) => {
+  try {
+    await work.load(name);
+  } catch (error) {
+    if (error instanceof ServerLost) void work.lost();
+    throw error;
+  }
+});
 const side = new Side(look, filter, refresh);
 const panes = [0, 1].map(() => new Pane({ onActive: setActive, onFrame: refresh, onAgain: again }));
 const lists = panes.map((pane) => new ThingList(pane, setActive));
@@ -54,7 +61,14 @@ function add(/** @type {File[]} */ files) {
   const added = files.map((file) => {
     made += 1;
     const name = file.name || `picture ${made}`;
-    return { id: made, name, blob: file, url: URL.createObjectURL(file), kind: kindOf(file), outcomes: new Map() };
+    return {
+      id: made,
+      name,
+      blob: file,
+      url: URL.createObjectURL(file),
+      kind: kindOf(file),
+      outcomes: new Map(),
+    };
   });
   if (added.length === 0) return;
   items.push(...added);
@@ -97,25 +111,56 @@ function remove(/** @type {Item} */ item) {
   if (current === item) choose(next);
   refresh();
   announce(`${item.name} removed`);
-  (strip.children[Math.min(place, items.length - 1)]?.firstElementChild ?? document.querySelector("[data-choose]"))?.focus();
+  (
+    strip.children[Math.min(place, items.length - 1)]?.firstElementChild ??
+    document.querySelector("[data-choose]")
+  )?.focus();
 }
 
 function thumb(/** @type {Item} */ item) {
-  const picture = item.kind === "film"
-    ? make("video", { src: item.url, muted: true, preload: "metadata", tabindex: "-1", "aria-hidden": "true" })
-    : make("img", { src: item.url, alt: "", loading: "lazy" });
+  const picture =
+    item.kind === "film"
+      ? make("video", {
+          src: item.url,
+          muted: true,
+          preload: "metadata",
+          tabindex: "-1",
+          "aria-hidden": "true",
+        })
+      : make("img", {
+          src: item.url,
+          alt: "",
+          loading: "lazy",
+          onerror: (/** @type {any} */ event) => (event.target.style.visibility = "hidden"),
+        });
   const size = readableBytes(item.blob.size);
-  return make("li", { "data-id": item.id },
-    make("button", { type: "button", class: "thumb", title: `${item.name}, ${size}`, onclick: () => choose(item) },
-      picture, make("span", { class: "caption" }, item.name), make("span", { class: "unseen state" })),
-    make("button", { type: "button", class: "remove", "aria-label": `Remove ${item.name}`, onclick: () => remove(item) }, "×"));
+  return make(
+    "li",
+    { "data-id": item.id },
+    make(
+      "button",
+      { type: "button", class: "thumb", title: `${item.name}, ${size}`, onclick: () => choose(item) },
+      picture,
+      make("span", { class: "caption" }, item.name),
+      make("span", { class: "unseen state" }),
+    ),
+    make(
+      "button",
+      { type: "button", class: "remove", "aria-label": `Remove ${item.name}`, onclick: () => remove(item) },
+      "×",
+    ),
+  );
 }
 
 function markThumb(/** @type {Item} */ item) {
   const row = byId("strip").querySelector(`[data-id="${item.id}"]`);
   if (!row) return;
   const states = chosen().map((name) => item.outcomes.get(name)?.status ?? "waiting");
-  const state = states.includes("failed") ? "failed" : states.every((one) => one === "done") ? "done" : "waiting";
+  const state = states.includes("failed")
+    ? "failed"
+    : states.every((one) => one === "done")
+      ? "done"
+      : "waiting";
   row.dataset.state = state;
   row.querySelector(".state").textContent = `, ${state}`;
   if (item === current) row.firstElementChild.setAttribute("aria-current", "true");
@@ -124,10 +169,11 @@ function markThumb(/** @type {Item} */ item) {
 
 /** Draw everything anew, once a frame at most. */
 function refresh() {
-  if (!drawing) drawing = requestAnimationFrame(() => {
-    drawing = 0;
-    render();
-  });
+  if (!drawing)
+    drawing = requestAnimationFrame(() => {
+      drawing = 0;
+      render();
+    });
 }
 
 function render() {
@@ -168,23 +214,34 @@ function setActive(/** @type {Pane} */ pane, /** @type {number | null} */ id) {
   lists[panes.indexOf(pane)].mark();
 }
 
+let listed = "";
+
 function showModels() {
+  views.show(models);
+  // Only where something changes: a list that is open would be closed.
+  const key = JSON.stringify(models.map((model) => [model.name, isReady(model)]));
+  if (key === listed) return;
+  listed = key;
   const [first, second] = [modelSelect.value, otherSelect.value];
   const options = () => {
-    const [ready, rest] = [models.filter((model) => isReady(model)), models.filter((model) => !isReady(model))];
+    const [ready, rest] = [
+      models.filter((model) => isReady(model)),
+      models.filter((model) => !isReady(model)),
+    ];
     const group = (/** @type {string} */ label, /** @type {typeof models} */ those) =>
-      those.length ? make("optgroup", { label }, ...those.map(({ name }) => make("option", { value: name }, name))) : null;
+      those.length
+        ? make("optgroup", { label }, ...those.map(({ name }) => make("option", { value: name }, name)))
+        : null;
     return [group("Ready", ready), group("To be loaded", rest)].filter((one) => one !== null);
   };
   modelSelect.replaceChildren(...options());
   otherSelect.replaceChildren(make("option", { value: "" }, "nothing"), ...options());
   if (models.some(({ name }) => name === first)) modelSelect.value = first;
   otherSelect.value = second;
-  views.show(models);
 }
 
 function isReady(/** @type {import("./api.js").Model} */ model) {
-  return model.served || model.state === "ready";
+  return model.state === "ready";
 }
 
 async function fetchModels() {
@@ -194,6 +251,10 @@ async function fetchModels() {
     models = answer.models;
     showModels();
     if (isFirst) modelSelect.value = answer.default;
+    // What is under way is followed, whoever asked for it.
+    for (const { name, state } of models) {
+      if (["downloading", "verifying", "loading"].includes(state)) work.load(name).catch(() => {});
+    }
     if (items.length) choose(current);
   } catch (error) {
     if (error instanceof ServerLost) void work.lost();
@@ -242,6 +303,7 @@ for (const link of document.querySelectorAll("a[data-view]")) {
     event.preventDefault();
     history.pushState(null, "", /** @type {HTMLAnchorElement} */ (link).href);
     showView();
+    if (location.pathname === "/models") void fetchModels(); // others load models, too
     byId("main").focus();
   });
 }

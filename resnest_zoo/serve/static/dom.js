@@ -19,11 +19,19 @@ export function make(tag, attributes = {}, ...children) {
 }
 
 /** A new element of a drawing. */
-export function makeSvg(/** @type {string} */ tag, /** @type {Record<string, any>} */ attributes = {}, /** @type {(Node | string)[]} */ ...children) {
+export function makeSvg(
+  /** @type {string} */ tag,
+  /** @type {Record<string, any>} */ attributes = {},
+  /** @type {(Node | string)[]} */ ...children
+) {
   return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 }
 
-function filled(/** @type {any} */ element, /** @type {Record<string, any>} */ attributes, /** @type {any[]} */ children) {
+function filled(
+  /** @type {any} */ element,
+  /** @type {Record<string, any>} */ attributes,
+  /** @type {any[]} */ children,
+) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === false || value === null || value === undefined) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);

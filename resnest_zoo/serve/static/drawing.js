@@ -51,16 +51,20 @@ export class Layers {
     const bytes = Uint8Array.from(atob(this.result.map), (letter) => letter.charCodeAt(0));
     // Ids are numbers, no colours: nothing may be adjusted.
     const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }), {
-      colorSpaceConversion: "none", premultiplyAlpha: "none",
+      colorSpaceConversion: "none",
+      premultiplyAlpha: "none",
     });
     const canvas = new OffscreenCanvas(this.width, this.height);
-    const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d", { willReadFrequently: true }));
+    const context = /** @type {OffscreenCanvasRenderingContext2D} */ (
+      canvas.getContext("2d", { willReadFrequently: true })
+    );
     context.imageSmoothingEnabled = false;
     context.drawImage(bitmap, 0, 0, this.width, this.height);
     bitmap.close();
     const { data } = context.getImageData(0, 0, this.width, this.height);
     const ids = new Int32Array(this.width * this.height);
-    for (let i = 0; i < ids.length; i++) ids[i] = data[4 * i] + 256 * data[4 * i + 1] + 65536 * data[4 * i + 2];
+    for (let i = 0; i < ids.length; i++)
+      ids[i] = data[4 * i] + 256 * data[4 * i + 1] + 65536 * data[4 * i + 2];
     this.ids = ids;
   }
 
@@ -82,7 +86,12 @@ export class Layers {
   }
 
   /** @private */
-  covers(/** @type {Thing} */ thing, /** @type {string} */ layer, /** @type {number} */ x, /** @type {number} */ y) {
+  covers(
+    /** @type {Thing} */ thing,
+    /** @type {string} */ layer,
+    /** @type {number} */ x,
+    /** @type {number} */ y,
+  ) {
     const tile = layer === "masks" && this.tile(thing);
     if (tile) {
       const column = Math.floor(x) - tile.x;
@@ -115,7 +124,12 @@ export function draw(context, layers, things, look) {
   else if (active) drawLabels(context, layers, [active], look);
 }
 
-function drawThing(/** @type {any} */ context, /** @type {Layers} */ layers, /** @type {Thing} */ thing, /** @type {Look} */ look) {
+function drawThing(
+  /** @type {any} */ context,
+  /** @type {Layers} */ layers,
+  /** @type {Thing} */ thing,
+  /** @type {Look} */ look,
+) {
   const colour = classColour(thing.colour);
   const isActive = thing.id === look.active;
   const tile = look.layer === "masks" && layers.tile(thing);
@@ -137,7 +151,12 @@ function drawThing(/** @type {any} */ context, /** @type {Layers} */ layers, /**
   context.strokeRect(x, y, width, height);
 }
 
-function drawMap(/** @type {any} */ context, /** @type {Layers} */ layers, /** @type {Thing[]} */ things, /** @type {Look} */ look) {
+function drawMap(
+  /** @type {any} */ context,
+  /** @type {Layers} */ layers,
+  /** @type {Thing[]} */ things,
+  /** @type {Look} */ look,
+) {
   const { ids, width, height } = layers;
   if (!ids) return;
   const image = new ImageData(width, height);
@@ -161,7 +180,12 @@ function drawMap(/** @type {any} */ context, /** @type {Layers} */ layers, /** @
 }
 
 /** Names and scores; where two would cover each other the surer one stays. */
-function drawLabels(/** @type {any} */ context, /** @type {Layers} */ layers, /** @type {Thing[]} */ things, /** @type {Look} */ look) {
+function drawLabels(
+  /** @type {any} */ context,
+  /** @type {Layers} */ layers,
+  /** @type {Thing[]} */ things,
+  /** @type {Look} */ look,
+) {
   const size = Math.round(12 * look.scale);
   const pad = Math.round(4 * look.scale);
   const high = size + pad;
@@ -174,9 +198,14 @@ function drawLabels(/** @type {any} */ context, /** @type {Layers} */ layers, /*
   for (const thing of [...things].sort((a, b) => first(a) - first(b))) {
     const text = labelOf(thing);
     const wide = context.measureText(text).width + 2 * pad;
-    const spots = anchors ? centred(anchors.get(thing.id), wide, high) : around(boxOn(layers, thing), wide, high, look.scale);
+    const spots = anchors
+      ? centred(anchors.get(thing.id), wide, high)
+      : around(boxOn(layers, thing), wide, high, look.scale);
     const spot = spots
-      .map(([x, y]) => [Math.max(0, Math.min(layers.width - wide, x)), Math.max(0, Math.min(layers.height - high, y))])
+      .map(([x, y]) => [
+        Math.max(0, Math.min(layers.width - wide, x)),
+        Math.max(0, Math.min(layers.height - high, y)),
+      ])
       .find(([x, y]) => !taken.some(([a, b, c, d]) => x < c && a < x + wide && y < d && b < y + high));
     if (!spot) continue;
     const [x, y] = spot;
@@ -196,12 +225,26 @@ export function labelOf(/** @type {Thing} */ thing) {
   return thing.score === null ? thing.name : `${thing.name} ${Math.round(100 * thing.score)}%`;
 }
 
-function around(/** @type {number[]} */ [x, y, width, height], /** @type {number} */ wide, /** @type {number} */ high, /** @type {number} */ scale) {
+function around(
+  /** @type {number[]} */ [x, y, width, height],
+  /** @type {number} */ wide,
+  /** @type {number} */ high,
+  /** @type {number} */ scale,
+) {
   const left = x - 2 * scale;
-  return [[left, y - high - scale], [left, y + height + scale], [left, y], [x + width - wide, y - high - scale]];
+  return [
+    [left, y - high - scale],
+    [left, y + height + scale],
+    [left, y],
+    [x + width - wide, y - high - scale],
+  ];
 }
 
-function centred(/** @type {[number, number] | undefined} */ centre, /** @type {number} */ wide, /** @type {number} */ high) {
+function centred(
+  /** @type {[number, number] | undefined} */ centre,
+  /** @type {number} */ wide,
+  /** @type {number} */ high,
+) {
   return centre ? [[centre[0] - wide / 2, centre[1] - high / 2]] : [];
 }
 
@@ -210,13 +253,14 @@ function centresOf(/** @type {Layers} */ layers, /** @type {Thing[]} */ things) 
   /** @type {Map<number, [number, number]>} */
   const centres = new Map();
   if (!layers.ids) return centres;
-  const counts = new Map(things.map((thing) => [thing.id, 0]));
-  for (const id of layers.ids) if (counts.has(id)) counts.set(id, counts.get(id) + 1);
-  const seen = new Map(things.map((thing) => [thing.id, 0]));
+  const counts = new Map(things.map(({ id }) => [id, { all: 0, seen: 0 }]));
+  for (const id of layers.ids) {
+    const count = counts.get(id);
+    if (count) count.all += 1;
+  }
   layers.ids.forEach((id, i) => {
-    if (!seen.has(id)) return;
-    seen.set(id, seen.get(id) + 1);
-    if (seen.get(id) !== Math.ceil(counts.get(id) / 2)) return;
+    const count = counts.get(id);
+    if (!count || ++count.seen !== Math.ceil(count.all / 2)) return;
     // The middle of the run of pixels in this row.
     const row = Math.floor(i / layers.width) * layers.width;
     let from = i;
@@ -228,7 +272,10 @@ function centresOf(/** @type {Layers} */ layers, /** @type {Thing[]} */ things) 
   return centres;
 }
 
-function paintTile(/** @type {import("./rle.js").Patch} */ patch, /** @type {import("./colours.js").Colour} */ colour) {
+function paintTile(
+  /** @type {import("./rle.js").Patch} */ patch,
+  /** @type {import("./colours.js").Colour} */ colour,
+) {
   const { width, height, data } = patch;
   const paint = (/** @type {(i: number) => boolean} */ wanted, /** @type {number} */ value) => {
     const canvas = new OffscreenCanvas(Math.max(1, width), Math.max(1, height));
@@ -240,8 +287,16 @@ function paintTile(/** @type {import("./rle.js").Patch} */ patch, /** @type {imp
   };
   const isEdge = (/** @type {number} */ i) => {
     const column = i % width;
-    return column === 0 || column === width - 1 || i < width || i >= data.length - width
-      || !data[i - 1] || !data[i + 1] || !data[i - width] || !data[i + width];
+    return (
+      column === 0 ||
+      column === width - 1 ||
+      i < width ||
+      i >= data.length - width ||
+      !data[i - 1] ||
+      !data[i + 1] ||
+      !data[i - width] ||
+      !data[i + width]
+    );
   };
   const value = pixel(colour, 1);
   return { fill: paint((i) => !isEdge(i), value), edge: paint(isEdge, value) };

@@ -32,7 +32,13 @@ export async function drawExample() {
 
 /** @typedef {OffscreenCanvasRenderingContext2D} Context */
 
-function band(/** @type {Context} */ context, /** @type {number} */ top, /** @type {number} */ bottom, /** @type {string} */ from, /** @type {string} */ to) {
+function band(
+  /** @type {Context} */ context,
+  /** @type {number} */ top,
+  /** @type {number} */ bottom,
+  /** @type {string} */ from,
+  /** @type {string} */ to,
+) {
   const gradient = context.createLinearGradient(0, top, 0, bottom);
   gradient.addColorStop(0, from);
   gradient.addColorStop(1, to);
@@ -62,7 +68,10 @@ function triangle(/** @type {Context} */ context, /** @type {number} */ radius) 
 }
 
 function star(/** @type {Context} */ context, /** @type {number} */ radius) {
-  polygon(context, Array.from({ length: 10 }, (_, index) => (index % 2 ? 0.45 : 1.1) * radius));
+  polygon(
+    context,
+    Array.from({ length: 10 }, (_, index) => (index % 2 ? 0.45 : 1.1) * radius),
+  );
 }
 
 function ring(/** @type {Context} */ context, /** @type {number} */ radius) {
@@ -74,7 +83,20 @@ function ring(/** @type {Context} */ context, /** @type {number} */ radius) {
 
 function cross(/** @type {Context} */ context, /** @type {number} */ radius) {
   const [arm, long] = [0.33 * radius, radius];
-  const corners = [[-arm, -long], [arm, -long], [arm, -arm], [long, -arm], [long, arm], [arm, arm], [arm, long], [-arm, long], [-arm, arm], [-long, arm], [-long, -arm], [-arm, -arm]];
+  const corners = [
+    [-arm, -long],
+    [arm, -long],
+    [arm, -arm],
+    [long, -arm],
+    [long, arm],
+    [arm, arm],
+    [arm, long],
+    [-arm, long],
+    [-arm, arm],
+    [-long, arm],
+    [-long, -arm],
+    [-arm, -arm],
+  ];
   corners.forEach(([x, y]) => context.lineTo(x, y));
   context.closePath();
 }

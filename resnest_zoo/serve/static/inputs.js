@@ -7,7 +7,8 @@ const FILM = /\.(mp4|m4v|mov|mkv|webm|avi)$/i;
 /** Call `take` with the files of each drop, paste or choice. */
 export function listen(/** @type {(files: File[]) => void} */ take) {
   const input = byId("files");
-  for (const button of document.querySelectorAll("[data-choose]")) button.addEventListener("click", () => input.click());
+  for (const button of document.querySelectorAll("[data-choose]"))
+    button.addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
     take([...input.files]);
     input.value = ""; // the same file may be chosen again

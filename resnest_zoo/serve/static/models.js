@@ -14,20 +14,44 @@ import { Chart, isOnCoco } from "./chart.js";
 
 const TASKS = { boxes: "boxes", masks: "boxes, masks", panoptic: "boxes, masks, map" };
 const STATES = {
-  absent: "not loaded", downloading: "fetching", verifying: "verifying", loading: "loading", ready: "ready", failed: "failed",
+  absent: "not loaded",
+  downloading: "fetching",
+  verifying: "verifying",
+  loading: "loading",
+  ready: "ready",
+  failed: "failed",
 };
 const STATE_ORDER = Object.keys(STATES);
 
 /** @type {Column[]} */
 const COLUMNS = [
   { title: "Name", value: (model) => model.name },
-  { title: "Finds", value: (model) => model.task, text: (model) => `${TASKS[model.task]}${isOnCoco(model) ? "" : `; on ${model.dataset}`}` },
-  { title: "Parameters", value: (model) => model.parameters, text: (model) => millions(model.parameters), number: true },
+  {
+    title: "Finds",
+    value: (model) => model.task,
+    text: (model) => `${TASKS[model.task]}${isOnCoco(model) ? "" : `; on ${model.dataset}`}`,
+  },
+  {
+    title: "Parameters",
+    value: (model) => model.parameters,
+    text: (model) => millions(model.parameters),
+    number: true,
+  },
   metric("Box AP", "box_ap"),
   metric("Mask AP", "mask_ap"),
   metric("PQ", "pq"),
-  { title: "A picture", value: (model) => model.seconds, text: (model) => (model.seconds === null ? "" : readableSeconds(model.seconds)), number: true },
-  { title: "File", value: (model) => model.bytes, text: (model) => (model.bytes ? readableBytes(model.bytes) : ""), number: true },
+  {
+    title: "A picture",
+    value: (model) => model.seconds,
+    text: (model) => (model.seconds === null ? "" : readableSeconds(model.seconds)),
+    number: true,
+  },
+  {
+    title: "File",
+    value: (model) => model.bytes,
+    text: (model) => (model.bytes ? readableBytes(model.bytes) : ""),
+    number: true,
+  },
 ];
 
 export class ModelsView {
@@ -47,9 +71,12 @@ export class ModelsView {
       return make("th", { scope: "col", class: column.number ? "number" : null }, button);
     });
     const [first, ...others] = this.heads;
-    table.tHead.append(make("tr", {}, first, make("th", { scope: "col", class: "plain" }, "State"), ...others));
+    table.tHead.append(
+      make("tr", {}, first, make("th", { scope: "col", class: "plain" }, "State"), ...others),
+    );
     find.oninput = () => this.arrange();
-    for (const radio of document.querySelectorAll('input[name="metric"]')) radio.addEventListener("change", () => this.draw());
+    for (const radio of document.querySelectorAll('input[name="metric"]'))
+      radio.addEventListener("change", () => this.draw());
   }
 
   show(/** @type {Model[]} */ models) {
@@ -82,13 +109,20 @@ export class ModelsView {
   /** @private */
   arrange() {
     const { column, up } = this.sorting;
-    this.heads.forEach((head, index) => head.setAttribute("aria-sort", index !== column ? "none" : up ? "ascending" : "descending"));
+    this.heads.forEach((head, index) =>
+      head.setAttribute("aria-sort", index !== column ? "none" : up ? "ascending" : "descending"),
+    );
     const words = byId("find").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const wanted = this.models.filter((model) => words.every((/** @type {string} */ word) => textOf(model).includes(word)));
-    const rows = [...wanted].sort((a, b) => compare(COLUMNS[column].value(a), COLUMNS[column].value(b), up)).map((model) => this.rows.get(model.name).root);
+    const wanted = this.models.filter((model) =>
+      words.every((/** @type {string} */ word) => textOf(model).includes(word)),
+    );
+    const rows = [...wanted]
+      .sort((a, b) => compare(COLUMNS[column].value(a), COLUMNS[column].value(b), up))
+      .map((model) => this.rows.get(model.name).root);
     const there = [...this.body.children];
     // Moving rows that stay would take the focus from their buttons.
-    if (rows.length !== there.length || rows.some((row, index) => row !== there[index])) this.body.replaceChildren(...rows);
+    if (rows.length !== there.length || rows.some((row, index) => row !== there[index]))
+      this.body.replaceChildren(...rows);
     byId("models-count").textContent = `${wanted.length} of ${this.models.length} models`;
   }
 
@@ -96,7 +130,9 @@ export class ModelsView {
   fill(/** @type {Model} */ model) {
     let row = this.rows.get(model.name);
     if (!row) {
-      const cells = COLUMNS.map((column, index) => make(index ? "td" : "th", { scope: index ? null : "row", class: column.number ? "number" : null }));
+      const cells = COLUMNS.map((column, index) =>
+        make(index ? "td" : "th", { scope: index ? null : "row", class: column.number ? "number" : null }),
+      );
       row = { cells, state: make("td", { class: "state-cell" }) };
       // The state second, so that it is seen on a phone.
       row.root = make("tr", {}, cells[0], row.state, ...cells.slice(1));
@@ -119,8 +155,23 @@ export class ModelsView {
       cell.dataset.state = model.state;
       cell.replaceChildren(
         make("span", { class: `badge is-${model.state}` }),
-        ...(busy ? [make("progress", { max: 1, "aria-label": `${model.name}, ${STATES[model.state]}` })] : []),
-        ...(canLoad ? [make("button", { type: "button", class: "small", "aria-label": `Load ${model.name}`, onclick: () => this.start(cell, model.name) }, "Load")] : []),
+        ...(busy
+          ? [make("progress", { max: 1, "aria-label": `${model.name}, ${STATES[model.state]}` })]
+          : []),
+        ...(canLoad
+          ? [
+              make(
+                "button",
+                {
+                  type: "button",
+                  class: "small",
+                  "aria-label": `Load ${model.name}`,
+                  onclick: () => this.start(cell, model.name),
+                },
+                "Load",
+              ),
+            ]
+          : []),
         make("p", { class: "why", role: "alert" }),
       );
       if (hadFocus && canLoad) cell.querySelector("button").focus();
@@ -154,11 +205,15 @@ function cellText(/** @type {Column} */ column, /** @type {Model} */ model) {
 function metric(/** @type {string} */ title, /** @type {"box_ap" | "mask_ap" | "pq"} */ key) {
   const text = (/** @type {Model} */ model) => {
     const [reported, measured] = [model.reported[key], model.measured[key]];
-    const parts = [reported === null ? "" : reported.toFixed(2), measured === null ? "" : `measured ${measured.toFixed(2)}`];
+    const parts = [
+      reported === null ? "" : reported.toFixed(2),
+      measured === null ? "" : `measured ${measured.toFixed(2)}`,
+    ];
     return parts.filter(Boolean).join(", ");
   };
   // Numbers of another data set are no match for the others.
-  const value = (/** @type {Model} */ model) => (isOnCoco(model) ? (model.reported[key] ?? model.measured[key]) : null);
+  const value = (/** @type {Model} */ model) =>
+    isOnCoco(model) ? (model.reported[key] ?? model.measured[key]) : null;
   return { title, value, text, number: true };
 }
 
@@ -168,7 +223,9 @@ function millions(/** @type {number | null} */ parameters) {
 
 function amount(/** @type {Model} */ model) {
   if (!model.done) return "";
-  return model.total ? `, ${Math.floor((100 * model.done) / model.total)} % of ${readableBytes(model.total)}` : `, ${readableBytes(model.done)}`;
+  return model.total
+    ? `, ${Math.floor((100 * model.done) / model.total)} % of ${readableBytes(model.total)}`
+    : `, ${readableBytes(model.done)}`;
 }
 
 function textOf(/** @type {Model} */ model) {
@@ -176,8 +233,15 @@ function textOf(/** @type {Model} */ model) {
 }
 
 /** Rows without a value last, whichever way is sorted. */
-function compare(/** @type {string | number | null} */ a, /** @type {string | number | null} */ b, /** @type {boolean} */ up) {
+function compare(
+  /** @type {string | number | null} */ a,
+  /** @type {string | number | null} */ b,
+  /** @type {boolean} */ up,
+) {
   if (a === null || b === null) return Number(a === null) - Number(b === null);
-  const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
+  const order =
+    typeof a === "number" && typeof b === "number"
+      ? a - b
+      : String(a).localeCompare(String(b), "en", { numeric: true });
   return up ? order : -order;
 }

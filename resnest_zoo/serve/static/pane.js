@@ -66,7 +66,9 @@ export class Pane {
   /** What was found in what is on the screen now: of a film in its present frame. */
   get result() {
     if (!this.outcome) return null;
-    return this.item?.kind === "film" ? frameAt(this.outcome, this.media.firstElementChild?.currentTime ?? 0) : this.outcome.result;
+    return this.item?.kind === "film"
+      ? frameAt(this.outcome, this.media.firstElementChild?.currentTime ?? 0)
+      : this.outcome.result;
   }
 
   get layer() {
@@ -113,7 +115,8 @@ export class Pane {
     const image = make("img", { src: item.url, alt: "", draggable: "false" });
     image.onload = () => this.paint();
     image.onerror = () => {
-      image.hidden = true; // TIFF and others: the server reads what browsers do not show
+      image.hidden = true;
+      this.paint(); // TIFF and others: the server reads what browsers do not show
       this.stage.classList.add("is-blank");
     };
     this.stage.classList.remove("is-blank");
@@ -122,7 +125,13 @@ export class Pane {
 
   /** @private */
   film(/** @type {Item} */ item) {
-    const video = make("video", { src: item.url, controls: true, muted: true, playsinline: true, "aria-label": item.name });
+    const video = make("video", {
+      src: item.url,
+      controls: true,
+      muted: true,
+      playsinline: true,
+      "aria-label": item.name,
+    });
     video.onloadedmetadata = () => this.paint();
     const frame = () => {
       this.paint();
@@ -154,7 +163,8 @@ export class Pane {
   /** @private */
   timing(/** @type {Outcome} */ outcome) {
     const trip = readableSeconds(outcome.roundTrip / 1000);
-    if (this.item?.kind === "film") return `${outcome.frames.length} frame${outcome.frames.length === 1 ? "" : "s"} in ${trip}`;
+    if (this.item?.kind === "film")
+      return `${outcome.frames.length} frame${outcome.frames.length === 1 ? "" : "s"} in ${trip}`;
     const { seconds } = outcome.answer;
     return `model ${readableSeconds(seconds.model)}, server ${readableSeconds(seconds.total)}, round trip ${trip}`;
   }
@@ -164,21 +174,28 @@ export class Pane {
     const { item, result } = this;
     if (!item) return;
     const [media] = this.media.children;
-    const width = media.naturalWidth || media.videoWidth || result?.width || 4;
-    const height = media.naturalHeight || media.videoHeight || result?.height || 3;
+    const isSeen = Boolean(media.naturalWidth || media.videoWidth || result);
+    this.stage.parentElement.hidden = !isSeen && this.outcome?.status === "failed";
+    const width = media.naturalWidth || media.videoWidth || result?.width || 640;
+    const height = media.naturalHeight || media.videoHeight || result?.height || 480;
     const room = this.stage.parentElement.clientWidth;
     const tallest = Math.max(LEAST_HEIGHT, innerHeight - 360); // so that all of it is seen at once
     const scale = Math.min(room / width, tallest / height, MOST_ENLARGED);
     this.stage.style.width = `${Math.round(width * scale)}px`;
     this.stage.style.height = `${Math.round(height * scale)}px`;
     const ratio = Math.min(2, devicePixelRatio);
-    const size = [Math.round(width * scale * ratio), Math.round(height * scale * ratio)].map((side) => Math.max(1, side));
+    const size = [Math.round(width * scale * ratio), Math.round(height * scale * ratio)].map((side) =>
+      Math.max(1, side),
+    );
     const { canvas } = this;
     if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size;
     const context = canvas.getContext("2d");
     context.clearRect(0, 0, ...size);
     const noun = this.layer === "panoptic" ? "segment" : "object";
-    canvas.setAttribute("aria-label", `${item.name}: ${result ? summary(this.things, noun) : "no result yet"}`);
+    canvas.setAttribute(
+      "aria-label",
+      `${item.name}: ${result ? summary(this.things, noun) : "no result yet"}`,
+    );
     if (!result) return;
     if (this.layers?.result !== result || this.layers.width !== size[0] || this.layers.height !== size[1]) {
       this.layers = new Layers(result, size[0], size[1]);
@@ -188,7 +205,12 @@ export class Pane {
       layers.readMap().then(() => layers === this.layers && this.paint());
       return;
     }
-    draw(context, layers, this.things, { ...this.look, layer: this.layer, active: this.active, scale: ratio });
+    draw(context, layers, this.things, {
+      ...this.look,
+      layer: this.layer,
+      active: this.active,
+      scale: ratio,
+    });
   }
 
   /** Point at a thing, from the list or by the pointer. */
@@ -207,7 +229,8 @@ export class Pane {
     const thing = this.layers.at(this.things, this.layer, x * ratio, y * ratio);
     this.tip.hidden = !thing;
     if (thing) {
-      this.tip.textContent = thing.share === null ? labelOf(thing) : `${thing.name}, ${percent(thing.share)} of the picture`;
+      this.tip.textContent =
+        thing.share === null ? labelOf(thing) : `${thing.name}, ${percent(thing.share)} of the picture`;
       const left = Math.min(x + 14, box.width - this.tip.offsetWidth);
       this.tip.style.transform = `translate(${Math.max(0, left)}px, ${Math.max(0, y - this.tip.offsetHeight - 8)}px)`;
     }
@@ -236,9 +259,11 @@ export class Pane {
   coco() {
     const { item, outcome } = this;
     if (!item || !outcome) return null;
-    if (item.kind === "picture" && outcome.result) return cocoDocument([{ name: item.name, result: outcome.result }], this.filter);
+    if (item.kind === "picture" && outcome.result)
+      return cocoDocument([{ name: item.name, result: outcome.result }], this.filter);
     const frames = outcome.frames.map(({ seconds }, index) => ({
-      name: `${stemOf(item.name)}_${String(index).padStart(6, "0")}.jpg`, result: /** @type {Result} */ (frameAt(outcome, seconds)),
+      name: `${stemOf(item.name)}_${String(index).padStart(6, "0")}.jpg`,
+      result: /** @type {Result} */ (frameAt(outcome, seconds)),
     }));
     return cocoDocument(frames, this.filter);
   }
@@ -246,7 +271,10 @@ export class Pane {
   /** @private */
   saveText(/** @type {any} */ content, /** @type {string} */ ending) {
     const text = JSON.stringify(content);
-    save(new Blob([text], { type: "application/json" }), `${stemOf(this.item?.name ?? "")}.${this.model}.${ending}`);
+    save(
+      new Blob([text], { type: "application/json" }),
+      `${stemOf(this.item?.name ?? "")}.${this.model}.${ending}`,
+    );
   }
 
   /** The picture in its own size, within reason, with what is shown drawn in. */

@@ -43,8 +43,14 @@ export function readResult(one, categories, stuff) {
   const objects = one.predictions.map((/** @type {any} */ row, /** @type {number} */ id) => {
     const place = named(row.category_id, places);
     return {
-      id, categoryId: row.category_id, colour: place.index, name: place.name, score: row.score,
-      box: row.bbox, rle: row.segmentation ?? null, share: null,
+      id,
+      categoryId: row.category_id,
+      colour: place.index,
+      name: place.name,
+      score: row.score,
+      box: row.bbox,
+      rle: row.segmentation ?? null,
+      share: null,
     };
   });
   objects.sort((/** @type {Thing} */ a, /** @type {Thing} */ b) => Number(b.score) - Number(a.score));
@@ -52,15 +58,27 @@ export function readResult(one, categories, stuff) {
   const segments = (one.panoptic?.segments_info ?? []).map((/** @type {any} */ segment) => {
     const place = named(segment.category_id, segment.isthing ? places : stuffPlaces);
     return {
-      id: segment.id, categoryId: segment.category_id, colour: place.index, name: place.name, score: null,
-      box: null, rle: null, share: segment.area / pixels,
+      id: segment.id,
+      categoryId: segment.category_id,
+      colour: place.index,
+      name: place.name,
+      score: null,
+      box: null,
+      rle: null,
+      share: segment.area / pixels,
     };
   });
   segments.sort((/** @type {Thing} */ a, /** @type {Thing} */ b) => Number(b.share) - Number(a.share));
   const hasMasks = objects.some((/** @type {Thing} */ thing) => thing.rle);
   return {
-    width: one.width, height: one.height, objects, segments, hasMasks,
-    map: one.panoptic_png ?? null, categories, rows: one.predictions,
+    width: one.width,
+    height: one.height,
+    objects,
+    segments,
+    hasMasks,
+    map: one.panoptic_png ?? null,
+    categories,
+    rows: one.predictions,
   };
 }
 
@@ -110,8 +128,12 @@ export function cocoDocument(pictures, filter) {
     for (const thing of passing(result.objects, filter)) {
       const [x, y, width, height] = thing.box ?? [0, 0, 0, 0];
       annotations.push({
-        id: annotations.length + 1, image_id: index + 1, category_id: thing.categoryId,
-        bbox: thing.box, score: thing.score, iscrowd: 0,
+        id: annotations.length + 1,
+        image_id: index + 1,
+        category_id: thing.categoryId,
+        bbox: thing.box,
+        score: thing.score,
+        iscrowd: 0,
         area: thing.rle ? areaOf(thing.rle) : width * height,
         segmentation: thing.rle ?? [[x, y, x + width, y, x + width, y + height, x, y + height]],
       });

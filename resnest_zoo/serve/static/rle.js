@@ -23,7 +23,7 @@ export function readCounts(text) {
       value |= (bits & 31) << shift;
       more = (bits & 32) !== 0;
       shift += 5;
-      if (!more && (bits & 16) && shift < 32) value |= -1 << shift;
+      if (!more && bits & 16 && shift < 32) value |= -1 << shift;
     }
     if (counts.length > 2) value += counts[counts.length - 2];
     counts.push(value);
@@ -40,7 +40,8 @@ export function decodeRle(rle) {
   const mask = new Uint8Array(height * width);
   let at = 0;
   readCounts(rle.counts).forEach((run, index) => {
-    if (index % 2) for (let i = at; i < at + run; i++) mask[(i % height) * width + Math.floor(i / height)] = 1;
+    if (index % 2)
+      for (let i = at; i < at + run; i++) mask[(i % height) * width + Math.floor(i / height)] = 1;
     at += run;
   });
   return mask;
@@ -91,6 +92,7 @@ export function sampleRle(rle, width, height) {
 
 /** Beginnings and ends of the runs of ones, in turn. */
 function onRuns(/** @type {number[]} */ counts) {
+  /** @type {number[]} */
   const runs = [];
   let at = 0;
   counts.forEach((run, index) => {

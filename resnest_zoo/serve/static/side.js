@@ -88,7 +88,18 @@ export class Side {
       this.onChange();
     };
     const box = make("input", { type: "checkbox", checked: true, value: name, onchange });
-    return make("li", {}, make("label", { class: "check" }, box, dot(colour), make("span", { class: "name" }, name), make("span", { class: "count" })));
+    return make(
+      "li",
+      {},
+      make(
+        "label",
+        { class: "check" },
+        box,
+        dot(colour),
+        make("span", { class: "name" }, name),
+        make("span", { class: "count" }),
+      ),
+    );
   }
 
   /** @private */
@@ -116,11 +127,24 @@ export class ThingList {
     this.heading = make("h2");
     this.owner = make("p", { class: "soft" });
     const title = make("div", { id: `${this.key}-heading` }, this.heading, this.owner);
-    this.list = make("ul", { role: "listbox", tabindex: "0", class: "things", "aria-labelledby": `${this.key}-heading` });
+    this.list = make("ul", {
+      role: "listbox",
+      tabindex: "0",
+      class: "things",
+      "aria-labelledby": `${this.key}-heading`,
+    });
     this.empty = make("p", { class: "soft" });
-    this.root = make("section", { class: "card", "aria-labelledby": `${this.key}-heading` }, title, this.list, this.empty);
+    this.root = make(
+      "section",
+      { class: "card", "aria-labelledby": `${this.key}-heading` },
+      title,
+      this.list,
+      this.empty,
+    );
     this.list.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => this.press(event));
-    this.list.addEventListener("pointerover", (/** @type {any} */ event) => this.hover(event.target.closest("li")));
+    this.list.addEventListener("pointerover", (/** @type {any} */ event) =>
+      this.hover(event.target.closest("li")),
+    );
     this.list.addEventListener("pointerleave", () => onActive(pane, null));
     this.list.addEventListener("focus", () => {
       if (pane.active === null && pane.things.length) onActive(pane, pane.things[0].id);
@@ -144,7 +168,8 @@ export class ThingList {
   /** @private */
   reason() {
     const { pane } = this;
-    if (!pane.result) return pane.outcome?.status === "failed" ? "Nothing: see the message." : "Not there yet.";
+    if (!pane.result)
+      return pane.outcome?.status === "failed" ? "Nothing: see the message." : "Not there yet.";
     const all = thingsOf(pane.result, pane.layer).length;
     return all ? `${all} weaker or hidden: lower the score, or show more classes.` : "Nothing was found.";
   }
@@ -152,7 +177,8 @@ export class ThingList {
   /** Show which one is pointed at. */
   mark() {
     const { active } = this.pane;
-    for (const option of this.list.children) option.setAttribute("aria-selected", String(Number(option.dataset.id) === active));
+    for (const option of this.list.children)
+      option.setAttribute("aria-selected", String(Number(option.dataset.id) === active));
     const option = active === null ? null : this.list.querySelector(`[data-id="${active}"]`);
     if (!option) {
       this.list.removeAttribute("aria-activedescendant");
@@ -162,14 +188,20 @@ export class ThingList {
     // Within the list only: the page stays where it is.
     const { offsetTop, offsetHeight } = option;
     if (offsetTop < this.list.scrollTop) this.list.scrollTop = offsetTop;
-    else if (offsetTop + offsetHeight > this.list.scrollTop + this.list.clientHeight) this.list.scrollTop = offsetTop + offsetHeight - this.list.clientHeight;
+    else if (offsetTop + offsetHeight > this.list.scrollTop + this.list.clientHeight)
+      this.list.scrollTop = offsetTop + offsetHeight - this.list.clientHeight;
   }
 
   /** @private */
   option(/** @type {Thing} */ thing) {
     const amount = thing.share === null ? `${Math.round(100 * Number(thing.score))} %` : percent(thing.share);
-    return make("li", { role: "option", id: `${this.key}-${thing.id}`, "data-id": thing.id, "aria-selected": "false" },
-      dot(thing.colour), make("span", { class: "name" }, thing.name), make("span", { class: "count" }, amount));
+    return make(
+      "li",
+      { role: "option", id: `${this.key}-${thing.id}`, "data-id": thing.id, "aria-selected": "false" },
+      dot(thing.colour),
+      make("span", { class: "name" }, thing.name),
+      make("span", { class: "count" }, amount),
+    );
   }
 
   /** @private */
@@ -182,7 +214,13 @@ export class ThingList {
     const { things, active } = this.pane;
     const place = things.findIndex((thing) => thing.id === active);
     const last = things.length - 1;
-    const next = { ArrowDown: Math.min(last, place + 1), ArrowUp: Math.max(0, place - 1), Home: 0, End: last, Escape: -1 }[event.key];
+    const next = {
+      ArrowDown: Math.min(last, place + 1),
+      ArrowUp: Math.max(0, place - 1),
+      Home: 0,
+      End: last,
+      Escape: -1,
+    }[event.key];
     if (next === undefined) return;
     event.preventDefault();
     this.onActive(this.pane, things[next]?.id ?? null);

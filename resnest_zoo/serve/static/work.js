@@ -58,7 +58,14 @@ export class Work {
       return;
     }
     item.outcomes.set(model, {
-      status: "waiting", note: "Waiting", answer: null, result: null, frames: [], categories: [], stuff: [], roundTrip: 0,
+      status: "waiting",
+      note: "Waiting",
+      answer: null,
+      result: null,
+      frames: [],
+      categories: [],
+      stuff: [],
+      roundTrip: 0,
       abort: new AbortController(),
     });
     this.queue.unshift({ item, model });
@@ -135,7 +142,7 @@ export class Work {
   /** @private */
   async ready(/** @type {Item} */ item, /** @type {string} */ name, /** @type {Outcome} */ outcome) {
     const model = this.models().find((one) => one.name === name);
-    if (!model || model.served || model.state === "ready") return;
+    if (!model || model.state === "ready") return;
     this.tell(item, outcome, "waiting", `Fetching and verifying ${name}`);
     await this.load(name);
   }
@@ -166,7 +173,10 @@ export class Work {
       this.tell(item, outcome, "running", `Frames done: ${outcome.frames.length}`);
     }
     outcome.answer = {
-      model, categories: outcome.categories, stuff_categories: outcome.stuff, frames: outcome.frames.map(({ row }) => row),
+      model,
+      categories: outcome.categories,
+      stuff_categories: outcome.stuff,
+      frames: outcome.frames.map(({ row }) => row),
     };
   }
 
@@ -188,7 +198,12 @@ export class Work {
   }
 
   /** @private */
-  tell(/** @type {Item} */ item, /** @type {Outcome} */ outcome, /** @type {Outcome["status"]} */ status, /** @type {string} */ note) {
+  tell(
+    /** @type {Item} */ item,
+    /** @type {Outcome} */ outcome,
+    /** @type {Outcome["status"]} */ status,
+    /** @type {string} */ note,
+  ) {
     outcome.status = status;
     outcome.note = note;
     this.listeners.onChange(item);
