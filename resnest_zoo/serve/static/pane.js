@@ -1,6 +1,6 @@
 // One model's answer over one picture or film: what is drawn, what is pointed at, and what can be taken away.
 
-import { byId, make, readableSeconds, save } from "./dom.js";
+import { announce, byId, make, readableSeconds, save } from "./dom.js";
 import { Layers, draw, labelOf } from "./drawing.js";
 import { cocoDocument, layerOf, passing, summary, thingsOf } from "./result.js";
 import { frameAt } from "./work.js";
@@ -283,6 +283,7 @@ export class Pane {
     if (!item || !result) return;
     const [media] = this.media.children;
     const scale = Math.min(1, LONGEST_SIDE / Math.max(result.width, result.height));
+    if (scale < 1) announce(`The picture is made smaller, to ${LONGEST_SIDE} pixels on its longer side`);
     const canvas = new OffscreenCanvas(Math.round(result.width * scale), Math.round(result.height * scale));
     const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
     if (!media.hidden) context.drawImage(media, 0, 0, canvas.width, canvas.height);
