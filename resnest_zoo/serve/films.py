@@ -109,7 +109,7 @@ class FilmResponse(StreamingResponse):
 async def film_lines(
     film: Film, queue: Queue, predictor: PicturePredictor, threshold: float, *, masks: bool
 ) -> AsyncIterator[str]:
-    """A line for each frame, and one at the end: `done`, or the error.
+    """A line for each frame, and one at the end: `done`, or the error. The first and the last name the classes.
 
     Args:
         film: opened; the caller holds a place in the queue for it.
@@ -126,7 +126,9 @@ async def film_lines(
                 found = await asyncio.wait_for(asyncio.wrap_future(future), queue.limits.timeout)
             finally:
                 future.cancel()
-            yield await run_sync(_line, frame, found, masks)
+            # Who draws them while they come needs the names from the beginning.
+            names = {} if count else describe_categories(predictor.model.categories)
+            yield await run_sync(_line, frame, found, masks, names)
             count += 1
         end = {"done": True, "frames": count, "problems": film.problems}
         yield json.dumps({**end, **describe_categories(predictor.model.categories)}) + "\n"
@@ -143,6 +145,6 @@ async def film_lines(
         yield json.dumps(broken.document) + "\n"
 
 
-def _line(frame: Frame, found: Found, masks: bool) -> str:
+def _line(frame: Frame, found: Found, masks: bool, names: dict[str, Any]) -> str:
     one = describe(found.prediction, frame.index, masks=masks)
-    return json.dumps({"index": frame.index, "seconds": round(frame.time, 6), **one}) + "\n"
+    return json.dumps({"index": frame.index, "seconds": round(frame.time, 6), **one, **names}) + "\n"

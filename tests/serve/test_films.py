@@ -51,6 +51,8 @@ def test_every_frame_has_its_line(client: Client, film: bytes, folder: Path) -> 
     assert [frame["index"] for frame in frames] == [0, 5, 10, 15]
     assert [frame["seconds"] for frame in frames] == [CONSTANT[k] / 1000 for k in (0, 5, 10, 15)]
     assert {(frame["width"], frame["height"], len(frame["predictions"])) for frame in frames} == {(64, 48, 1)}
+    assert ["categories" in frame for frame in frames] == [True, False, False, False]
+    assert frames[0]["categories"] == end["categories"]
     assert end == {
         "done": True,
         "frames": 4,

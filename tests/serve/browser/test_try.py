@@ -287,6 +287,7 @@ def test_a_film_is_drawn_in_time(open_page: Open, tmp_path: Path) -> None:
     page.get_by_label("Every nth frame").blur()
     options(page)
     _expect(page.locator(".time")).to_contain_text("4 frames in")
+    assert not re.search(r"class \d", page.locator(".things").inner_text())
     page.get_by_label("Score from").fill("0.3")
     seen = []
     for seconds in (0.05, 0.9):
