@@ -109,7 +109,7 @@ class FilmResponse(StreamingResponse):
 async def film_lines(
     film: Film, queue: Queue, predictor: PicturePredictor, threshold: float, *, masks: bool
 ) -> AsyncIterator[str]:
-    """A line for each frame, and one at the end: `done`, or the error. The first and the last name the classes.
+    """A line for each frame, and one at the end: `done`, or the error. First and last name the classes.
 
     Args:
         film: opened; the caller holds a place in the queue for it.
