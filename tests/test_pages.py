@@ -37,6 +37,7 @@ ELSEWHERE = {
     **{("docs/many-machines.md", k): "tests/integrations/test_ray_job.py" for k in range(5)},
     ("docs/predict.md", 0): "tests/test_cli_films.py",
     **{("docs/serve.md", k): "tests/serve/test_page.py" for k in range(2)},
+    **{("docs/results.md", k): "tests/inference/test_exports.py" for k in (5, 6)},
 }
 NEEDS_DATA = "photographs and annotations that are downloaded first"
 HOURS = "trains for minutes or hours"

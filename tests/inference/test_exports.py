@@ -23,6 +23,7 @@ from resnest_zoo.inference import Prediction, exports
 from resnest_zoo.ops.rle import encode_masks
 from resnest_zoo.structures import Instances
 from tests.ops.test_outlines import filled
+from tests.test_pages import blocks
 
 # With gaps, as COCO's ids have them, so that no class can be taken for its id.
 CATEGORIES = Categories(("cup", "dish", "épée"), (47, 3, 90))
@@ -372,3 +373,29 @@ def test_a_broken_package_is_not_said_to_be_missing(
     monkeypatch.delitem(sys.modules, "pandas", raising=False)
     with pytest.raises(ModuleNotFoundError, match="a_package_that_is_nowhere"):
         found.to_pandas()
+
+
+@pytest.mark.parametrize("package", ["supervision", "fiftyone"])
+def test_the_page_shows_what_the_package_takes(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = imported(package)
+    monkeypatch.chdir(tmp_path)
+    first, *others = blocks("docs/results.md", "python")
+    names: dict[str, Any] = {}
+    (block,) = (block for block in others if block.text.startswith(f"import {package}\n"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for text in (first.text, block.text):
+            exec(compile(text, "docs/results.md", "exec"), names)
+    found = names["found"]
+    if package == "supervision":
+        assert names["inside"].tolist() == [box[0] + box[2] < 110 for box in found.boxes.tolist()]
+        assert 0 < names["inside"].sum() < len(found)
+        assert not np.array_equal(names["picture"], found.image.permute(1, 2, 0).numpy())
+        assert "stand in the left part" in capsys.readouterr().out
+        assert 0 < names["score"].map50_95 < 1
+    else:
+        assert isinstance(names["sample"], module.Sample)
+        assert [one.label for one in names["sample"]["found"].detections] == found.names
+        assert (tmp_path / "found.png").is_file()

@@ -126,7 +126,10 @@ class ResNeStDetectionModel(DetectionModel):  # type: ignore[misc]  # of a packa
     @property
     def has_mask(self) -> bool:
         """Whether results have masks."""
-        return self._loaded().roi_heads.mask_head is not None
+        model = self._loaded()
+        if model.config is None:
+            return model.roi_heads.mask_head is not None
+        return bool(model.config.model.mask_on)
 
     def _names(self) -> dict[str, str]:
         return self.category_mapping or {}
