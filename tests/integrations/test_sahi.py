@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as coco_mask
+from scipy.ndimage import binary_fill_holes
 from torchvision.ops import box_iou
 
 import resnest_zoo
+from resnest_zoo.annotations.masks import decode_rle
 from resnest_zoo.data import shapes
 from resnest_zoo.errors import ConfigError, UnknownModelError, ZooError
 from resnest_zoo.integrations import sahi as ours
@@ -43,6 +46,11 @@ def found_by(sahi: Any, detector: Any, picture: Any = PICTURE, **options: Any) -
     return found
 
 
+def around(mask: Any) -> list[float]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+
+
 def test_without_sahi_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sahi", None)
     with pytest.raises(ZooError, match=r"^sahi is not installed: pip install 'resnest-zoo\[sahi\]'$"):
@@ -63,9 +71,17 @@ def test_masks_names_ids_and_scores_come_through(sahi: Any, model: Any) -> None:
     )
     assert [one.score.value for one in found] == expected.scores.tolist()
     for one, mask in zip(found, expected.numpy().masks, strict=True):
-        assert np.array_equal(one.mask.bool_mask, mask)
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        assert one.bbox.to_xyxy() == [columns[0], rows[0], columns[-1], rows[-1]]  # SAHI's, of its polygons
+        row = one.to_coco_prediction(image_id=1).json
+        x, y, width, height = row["bbox"]
+        assert one.bbox.to_xyxy() == around(mask) == [x, y, x + width, y + height]
+        assert row["area"] == pytest.approx(mask.sum(), abs=1)
+        drawn = decode_rle(coco_mask.merge(coco_mask.frPyObjects(row["segmentation"], *SIZE)))
+        holes_filled = binary_fill_holes(mask, np.ones((3, 3)))
+        assert np.array_equal(drawn.astype(bool), holes_filled)
+        more = one.mask.bool_mask & ~mask  # as OpenCV draws polygons, to which their edges belong
+        grown = np.pad(mask, ((1, 0), (1, 0)))
+        assert not (mask & ~one.mask.bool_mask).any()
+        assert not (more & ~(grown[1:, :-1] | grown[:-1, 1:] | grown[:-1, :-1])).any()
     assert detector.has_mask
     assert detector.category_names == list(model.categories.things)
     assert detector.num_categories == len(model.categories.things)
@@ -106,9 +122,10 @@ def test_slices_lie_where_they_were_cut_and_batches_change_nothing(sahi: Any, mo
     alone = resnest_zoo.Predictor(model, score_threshold=0.3)(PICTURE)
     assert len(first) == len(alone)
     for one, mask in zip(first, alone.numpy().masks, strict=True):
-        there = one.get_shifted_object_prediction().mask.bool_mask
-        assert np.array_equal(there[40:, 60:], mask)
-        assert there.sum() == mask.sum()
+        there = one.get_shifted_object_prediction()
+        x0, y0, x1, y1 = around(mask)
+        assert there.bbox.to_xyxy() == [x0 + 60, y0 + 40, x1 + 60, y1 + 40]
+        assert there.mask.bool_mask[40:, 60:][mask].all()
     other = found_by(sahi, detector, slices[1])
     assert [one.score.value for one in second] == pytest.approx([one.score.value for one in other], abs=1e-5)
 
@@ -151,7 +168,7 @@ def test_small_objects_are_found_in_slices_and_missed_in_the_whole(sahi: Any) ->
     assert {row["category_id"] for row in names["rows"]} <= set(ids)
 
 
-def test_a_mask_too_small_for_a_polygon_keeps_the_models_box(sahi: Any, model: Any) -> None:
+def test_masks_of_one_pixel_stay_and_empty_ones_leave_the_models_box(sahi: Any, model: Any) -> None:
     detector = ours.ResNeStDetectionModel(model=model)
     detector.perform_inference(PICTURE)
     (found,) = detector.original_predictions
@@ -159,9 +176,11 @@ def test_a_mask_too_small_for_a_polygon_keeps_the_models_box(sahi: Any, model: A
     masks[0, 5, 7] = True  # one pixel; the others none
     detector._original_predictions = [replace(found, masks=masks)]
     detector.convert_original_predictions()
-    converted = detector.object_prediction_list
-    assert [one.bbox.to_xyxy() for one in converted] == found.boxes.tolist()
-    assert {one.mask for one in converted} == {None}
+    first, *others = detector.object_prediction_list
+    assert first.bbox.to_xyxy() == [7, 5, 8, 6]
+    assert first.mask.bool_mask[5, 7]
+    assert [one.bbox.to_xyxy() for one in others] == found.boxes[1:].tolist()
+    assert {one.mask for one in others} == {None}
 
 
 def test_pictures_without_objects_give_none(sahi: Any, model: Any) -> None:

@@ -16,11 +16,11 @@ import torch
 from sahi.models.base import DetectionModel
 from sahi.prediction import ObjectPrediction
 from sahi.utils.compatibility import fix_full_shape_list, fix_shift_amount_list
-from sahi.utils.cv import get_coco_segmentation_from_bool_mask
 
 from resnest_zoo.api import Predictor, usable_device
 from resnest_zoo.categories import Categories
 from resnest_zoo.errors import ConfigError, shown, some
+from resnest_zoo.ops.outlines import trace_outlines
 from resnest_zoo.structures import Instances
 
 _Numbers = Sequence[int | float]
@@ -45,10 +45,11 @@ class ResNeStDetectionModel(DetectionModel):  # type: ignore[misc]  # of a packa
 
     Category ids are those of the model's data set, with COCO's gaps, so that results fit its annotations.
 
-    Masks pass through SAHI's polygons, whose corners are centres of pixels: `mask.bool_mask` is the model's
-    mask but for pieces of less than three corners, while SAHI takes the box of an instance from them and so
-    ends it one pixel before the mask's end. An instance whose whole mask is so small keeps the model's box,
-    without a mask. Results without masks keep the model's boxes to the last bit in a single slice.
+    SAHI keeps masks as polygons and takes the boxes of instances from them. Here they go along the edges of
+    pixels, so that boxes, areas and COCO's rows are those of the masks; SAHI's own models put corners on
+    centres of pixels, by which an object of 10 x 10 pixels gets a box of 9 x 9. In its rows SAHI fills holes,
+    and `mask.bool_mask`, which it draws with OpenCV, is one pixel wider and higher. An instance with an empty
+    mask keeps the model's box, as all do where there are no masks.
 
     Raises:
         ConfigError: there is nothing to load, an argument is wrong, or a category has no name.
@@ -176,11 +177,15 @@ class ResNeStDetectionModel(DetectionModel):  # type: ignore[misc]  # of a packa
         converted = []
         for index, place in enumerate(classes.tolist()):
             category_id = found.categories.thing_ids[place]
-            polygons = None if masks is None else get_coco_segmentation_from_bool_mask(masks[index])
+            rings = (
+                []
+                if masks is None
+                else [ring for outline in trace_outlines(masks[index]) for ring in outline]
+            )
             converted.append(
                 ObjectPrediction(
                     bbox=boxes[index].tolist(),
-                    segmentation=polygons or None,
+                    segmentation=[[float(v) for corner in ring for v in corner] for ring in rings] or None,
                     category_id=category_id,
                     category_name=names[str(category_id)],
                     score=float(scores[index]),
