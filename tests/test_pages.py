@@ -31,6 +31,7 @@ ELSEWHERE = {
     ("README.md", 2): "tests/test_readme.py",
     ("README.md", 3): ".ci/run",
     **{("docs/detectron2.md", k): "tests/integrations/test_detectron2.py" for k in range(4)},
+    **{("docs/export.md", k): "tests/exporting/test_export_page.py" for k in range(5)},
     ("docs/finetune.md", 1): "tests/test_finetune_page.py",
     ("docs/howto.md", 12): "tests/integrations/test_sahi.py",
     **{("docs/huggingface.md", k): "tests/integrations/test_huggingface_page.py" for k in range(4)},
@@ -148,6 +149,6 @@ def test_a_command_is_understood(command: str) -> None:
     for known in (weights, getattr(args, "name", None)):
         assert known is None or "/best." in known or registry.info(known)
     if name is not None:
-        own = name == "my.yaml" or "best.safetensors" in name
+        own = name == "my.yaml" or "best.safetensors" in name or name.endswith((".onnx", ".pt2"))
         config = find_config("mask_rcnn_resnest50" if own else name)
         config.override(getattr(args, "overrides", []))

@@ -26,6 +26,7 @@ _UNTOLD = (
 _CONFIGS = (".yaml", ".yml")
 # Names that mean a file, also one that is missing.
 _ENDINGS = (*_CONFIGS, ".safetensors")
+_EXPORTED = (".onnx", ".pt2")
 # In a folder or repository of one model: all that it needs, and a copy of its config for readers.
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
 NUM_THINGS = "MODEL.ROI_HEADS.NUM_CLASSES"
@@ -71,6 +72,11 @@ def find_origin(name: str | Path, progress: bool | None = None) -> Origin:
         CheckpointError: it is a checkpoint that does not tell what it was built from.
         RegistryError, DownloadError: it is no clean address, or its file cannot be had.
     """
+    if str(name).lower().endswith(_EXPORTED):
+        raise UnknownModelError(
+            f"{cut(str(name))}: an exported file is no model to be built, loaded or trained; "
+            "resnest_zoo.Predictor and `resnest-zoo predict` run it"
+        )
     if isinstance(name, Path):
         return _find_file(Path(os.path.expanduser(name)))
     if not isinstance(name, str):

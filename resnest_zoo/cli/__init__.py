@@ -24,6 +24,7 @@ _COMMANDS = {
     "predict": ("predict",),
     "serve": ("serve",),
     "predict_dataset": ("predict-dataset",),
+    "export": ("export",),
     "train": ("train", "plot"),
     "evaluate": ("evaluate",),
     "demo": ("demo",),

@@ -15,13 +15,14 @@ from resnest_zoo.cli.common import show_warnings, sole_run
 from resnest_zoo.cli.drawing import add_drawing, drawing_of
 from resnest_zoo.cli.inputs import find_inputs
 from resnest_zoo.cli.predictions import Named, Record, describe_run, name_pictures
-from resnest_zoo.errors import ConfigError, UnknownModelError, shown
+from resnest_zoo.errors import ConfigError, ExportError, UnknownModelError, shown
 from resnest_zoo.hub.staging import remove_staged
 from resnest_zoo.registry import info
 
 if TYPE_CHECKING:
     from resnest_zoo.inference import PicturePredictor
 
+_EXPORTED = (".onnx", ".pt2")  # as `runtimes.FORMATS`, which loads torch
 
 _INPUTS = (
     "picture, folder of pictures, pattern such as 'shots/*.png', list of pictures (.txt, one a line), "
@@ -47,7 +48,8 @@ def add_commands(commands: Any) -> None:
     )
     add_model(
         predict,
-        "which detector; see `resnest-zoo list`. Or a checkpoint that `resnest-zoo train` wrote",
+        "which detector; see `resnest-zoo list`. Or a checkpoint that `resnest-zoo train` wrote, or a file "
+        "of `resnest-zoo export`",
         "another checkpoint than the published one",
     )
     predict.add_argument(
@@ -85,7 +87,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    name = _model_name(args.model)
+    name = model_name(args.model)
     if args.resume and args.output is None:
         raise ConfigError("--resume goes on with the results in a folder: name it by --output")
     drawing = drawing_of(args)
@@ -171,7 +173,7 @@ def _require_trained(predictor: PicturePredictor) -> None:
         )
 
 
-def _model_name(model: str) -> str:
+def model_name(model: str) -> str:
     """The name of a model, or the path of a config file, of a checkpoint of `train` or of a folder of one
     model, or the address of either.
 
@@ -185,6 +187,8 @@ def _model_name(model: str) -> str:
         is_file = os.path.isfile(path) or os.path.isfile(inside)  # noqa: PTH113  # which never raises
         if is_file or "://" in model or model.lower().endswith((".yaml", ".yml", ".safetensors")):
             return model
+        if model.lower().endswith(_EXPORTED):
+            raise ExportError(f"{model}: no such file; `resnest-zoo export` writes one") from error
         if model.lower().endswith((".pth", ".pt", ".pkl", ".bin")):
             raise UnknownModelError(
                 f"{error} Nor is there a file {shown(model)}; a checkpoint that does not tell its model is "
