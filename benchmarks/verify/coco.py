@@ -35,6 +35,7 @@ from resnest_zoo.hub.staging import staged
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.ops import choice
 from resnest_zoo.registry import Entry
+from resnest_zoo.runtimes import open_file
 
 _SEED = 0  # of the pictures that --limit draws
 
@@ -60,6 +61,7 @@ class Settings:
         resume: go on where an earlier run with the same settings was interrupted.
         submission: also detect on test-dev and write the zip for COCO's server.
         optimize: measure the optimised copies of the models.
+        model_file: measure this exported file of the model instead.
     """
 
     coco: Path | None
@@ -72,6 +74,7 @@ class Settings:
     resume: bool = False
     submission: bool = False
     optimize: bool = False
+    model_file: Path | None = None
 
 
 Advance = Callable[
@@ -97,6 +100,7 @@ def check_metrics(
         advance: told of progress.
         begin: called by every process before anything is written to the output folder.
     """
+    entry = _of_file(entry) if settings.model_file else entry
     own = [row for row in entry.reported if "test" not in row.split]
     if not own:
         return Finding(Status.NOT_VERIFIABLE, "no number is reported on a data set with public labels")
@@ -129,6 +133,11 @@ def check_metrics(
         return Finding(Status.FAIL, first, tuple(rest))
     finding = compare(entry.reported, measured, data, len(pictures))
     return replace(finding, details=(*finding.details, *details))
+
+
+def _of_file(entry: Entry) -> Entry:
+    """The entry with the claims that an exported file can be held to: it knows no augmentation."""
+    return replace(entry, reported=tuple(replace(r, tta=False) for r in entry.reported if r.tta is not True))
 
 
 def _find_all(entry: Entry, settings: Settings) -> tuple[Finding | None, DataSet | None, DataSet | None]:
@@ -211,19 +220,22 @@ class _Run:
             workers=self.settings.workers,
             advance=lambda count: advance(what, count, len(self.pictures)),
         )
-        return _Predicted(folder, records, model.categories, model.roi_heads.mask_head is not None)
+        return _Predicted(folder, records, model.categories, model.has_masks)
 
     def _build(self, world: World) -> GeneralizedRCNN:
         """The model of this process; an error in one is an error in all, which would wait for it."""
         model = problem = None
         try:
-            model = resnest_zoo.get(
-                self.entry.name,
-                weights=self.weights,
-                device=world.device(self.settings.device),
-                overrides={**THRESHOLDS, **self.data.sizes},
-                optimize=self.settings.optimize,
-            ).to(getattr(torch, self.settings.dtype))
+            if self.settings.model_file is not None:
+                model = self._open(self.settings.model_file)
+            else:
+                model = resnest_zoo.get(
+                    self.entry.name,
+                    weights=self.weights,
+                    device=world.device(self.settings.device),
+                    overrides={**THRESHOLDS, **self.data.sizes},
+                    optimize=self.settings.optimize,
+                ).to(getattr(torch, self.settings.dtype))
             self._check_categories(model)
         except ZooError as error:
             problem = str(error)
@@ -231,6 +243,16 @@ class _Run:
             raise ZooError(problem)
         assert model is not None
         return model
+
+    def _open(self, path: Path) -> GeneralizedRCNN:
+        """The exported file, whose thresholds and sizes are those of this evaluation."""
+        file = open_file(path)
+        own = file.description.parsed()
+        rules = {**THRESHOLDS, **self.data.sizes}
+        if own.override(rules) != own:
+            words = " ".join(f"--set {key}={value}" for key, value in rules.items())
+            raise ConfigError(f"{path}: was exported with other limits than this evaluation has: {words}")
+        return file
 
     def _check_categories(self, model: GeneralizedRCNN) -> None:
         strange = sorted(set(model.categories.thing_ids) - self.data.category_ids)

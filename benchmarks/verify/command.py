@@ -93,6 +93,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="processes reading pictures; by default 2, never more than processors",
     )
     add("--optimize", action="store_true", help="of the optimised copies, golden by default in float32")
+    add("--model-file", type=Path, metavar="FILE", help="of an exported file of the one model; coco alone")
     add("--limit", type=_positive, default=0, metavar="N", help="only N random pictures; gives no verdict")
     add("--output", type=Path, default=Path("verify_results"), metavar="DIR", help="keep all results there")
     add("--resume", action="store_true", help="go on where an interrupted run was")
@@ -111,8 +112,26 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for option, file in (("--json", args.json), ("--junit", args.junit)):
         if file not in (None, "-") and not Path(file).parent.is_dir():  # better now than at the end
             parser.error(f"{option}: {Path(file).parent} is no folder")
+    if problem := _file_problem(args):
+        parser.error(f"--model-file: {problem}")
     args.level = [level for level in LEVELS if level in (args.level or LEVELS)]
     return args
+
+
+def _file_problem(args: argparse.Namespace) -> str:
+    """What is wrong with how an exported file is to be measured."""
+    if args.model_file is None:
+        return ""
+    if args.level != ["coco"]:
+        return "its AP is what can be measured: add --level coco"
+    if len(args.names) != 1:
+        return "name the one model that it is of"
+    if args.optimize or args.record or args.device != "cpu" or args.dtype not in (None, "float32"):
+        return (
+            "a file runs as it was exported, and proves nothing of the model: no --optimize, --record, "
+            "--device, --dtype"
+        )
+    return "" if args.model_file.is_file() else f"there is no file {args.model_file}"
 
 
 def _check_device(name: str) -> None:
@@ -246,7 +265,13 @@ class _Run:
             resume=self.args.resume,
             submission=self.args.submission,
             optimize=self.args.optimize,
+            model_file=self.args.model_file,
         )
+        if settings.model_file is not None:
+            found = check_metrics(
+                entry, settings.model_file, settings, self.world, watcher.advance, self._begin
+            )
+            return self.world.broadcast(found)
         finding, path = self._fetch(entry)
         if path is None and "bytes" in self.args.level:
             finding = Finding(finding.status, finding.summary)  # its details stand there

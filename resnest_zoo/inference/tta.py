@@ -111,7 +111,7 @@ class TTA:
         views = self._views(image)
         size = (image.shape[1], image.shape[2])
         merged = self._merge_boxes(views, size)
-        if self.model.roi_heads.mask_head is not None:
+        if self.model.has_masks:
             merged = replace(merged, mask_probs=self._mean_masks(views, merged))
         return RawResult(merged, size)
 

@@ -62,6 +62,11 @@ class GeneralizedRCNN(nn.Module):
         return self._parameter.device
 
     @property
+    def has_masks(self) -> bool:
+        """Whether it predicts the masks of what it finds."""
+        return self.roi_heads.mask_head is not None
+
+    @property
     def class_layers(self) -> tuple[str, ...]:
         """Names of the layers whose shapes depend on the numbers of classes, things and stuff."""
         return tuple(
@@ -187,7 +192,7 @@ class GeneralizedRCNN(nn.Module):
         targets: Sequence[Targets],
         generator: torch.Generator | None,
     ) -> dict[str, Tensor]:
-        masks = self.roi_heads.mask_head is not None
+        masks = self.has_masks
         targets = prepare_targets(targets, batch, len(self.categories.things), masks)
         losses, proposals = self.proposal_generator.losses(features, batch.image_sizes, targets, generator)
         instance_losses = self.roi_heads.losses(features, proposals, targets, generator)

@@ -109,6 +109,12 @@ class FileDetector(GeneralizedRCNN):
         self.register_buffer("sha256", torch.tensor(list(digest), dtype=torch.uint8))
         self.eval()
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether it predicts the masks of what it finds."""
+        assert self.config is not None
+        return self.config.model.mask_on
+
     def _adopt(self, model: GeneralizedRCNN) -> None:
         """Take what else the results need of the model that the file is of."""
 

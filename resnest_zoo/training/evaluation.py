@@ -175,7 +175,7 @@ def _metrics(model: GeneralizedRCNN, data: ValidationSet, records: list[dict[str
         found |= {"panoptic_seg/PQ": quality.pq, "panoptic_seg/SQ": quality.sq, "panoptic_seg/RQ": quality.rq}
         found["sem_seg/mIoU"] = semantic.miou
     rows = [row for record in records for row in record["detections"]]
-    if model.roi_heads.mask_head is not None:
+    if model.has_masks:
         found |= _detection_metrics(data, rows, "segm")
     if data.truth.has_boxes:
         found |= _detection_metrics(data, rows, "bbox")

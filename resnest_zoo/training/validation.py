@@ -99,9 +99,9 @@ def read_validation_set(
     data = read_tables(annotations, *TABLES)
     truth = make_truth(data, str(annotations))
     truth.check_objects()
-    if model.roi_heads.mask_head is not None:
+    if model.has_masks:
         truth.check_masks()
-    if model.roi_heads.mask_head is not None and not truth.has_boxes:
+    if model.has_masks and not truth.has_boxes:
         logger.warning("%s: no annotation has a 'bbox': masks alone are measured", annotations)
     else:
         truth.check_boxes()

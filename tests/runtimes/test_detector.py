@@ -9,42 +9,14 @@ from zipfile import ZipFile
 
 import pytest
 import torch
-from torch import Tensor
 
 import resnest_zoo
 from resnest_zoo.categories import Categories
 from resnest_zoo.errors import ConfigError, ExportError
 from resnest_zoo.exporting.graph import FileGraph, paste_counted
-from resnest_zoo.models import GeneralizedRCNN
-from resnest_zoo.runtimes import Description, FileDetector, detector, is_exported, open_file
+from resnest_zoo.runtimes import Description, is_exported, open_file
 from tests.models import tiny
-
-
-class Eager:
-    """A session that computes in PyTorch, and notes what it was given."""
-
-    def __init__(self, model: GeneralizedRCNN) -> None:
-        self.graph = FileGraph(model)
-        self.metadata: dict[str, str] = {}
-        self.given: list[tuple[int, ...]] = []
-
-    @torch.no_grad()
-    def __call__(self, images: Tensor, image_sizes: Tensor) -> dict[str, Tensor]:
-        assert images.dtype == torch.uint8
-        self.given.append((*images.shape, *image_sizes[0].tolist()))
-        return self.graph(images, image_sizes)
-
-
-def described(model: GeneralizedRCNN, size: tuple[int, int] | None, least: int = 32) -> Description:
-    assert model.config is not None
-    return Description(model.config.dump(), model.categories, size, 32, least)
-
-
-def as_file(model: GeneralizedRCNN, path: Path, size: tuple[int, int] | None = None) -> FileDetector:
-    path.write_bytes(b"a file")
-    panoptic = hasattr(model, "merge_limits")
-    kind = detector.PanopticFileDetector if panoptic else FileDetector
-    return kind(path, Eager(model), described(model, size))
+from tests.runtimes.eager import as_file
 
 
 @pytest.mark.parametrize("kind", [tiny.FASTER, tiny.MASK, tiny.PANOPTIC], ids=["faster", "mask", "panoptic"])
@@ -84,9 +56,7 @@ def test_a_file_of_one_size_gets_every_picture_shrunk_and_padded_to_it(tmp_path)
 
 def test_a_file_of_any_size_has_a_least_one(tmp_path):
     model = tiny.tiny_model("INPUT.MIN_SIZE_TEST", "0").float()
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"")
-    front = FileDetector(path, Eager(model), described(model, None, least=96))
+    front = as_file(model, tmp_path / "model.onnx", least=96)
     front([tiny.picture(20, 130)])
     assert front._session.given == [(1, 3, 96, 160, 20, 130)]
 

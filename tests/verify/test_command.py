@@ -28,6 +28,13 @@ Capture = pytest.CaptureFixture[str]
         (["--all", "--batch-size", "-1"], "expected a whole number from 1, got '-1'"),
         (["--all", "--workers", "few"], "expected a whole number from 0, got 'few'"),
         (["--all", "--json", "no/such/folder/report.json"], "no/such/folder is no folder"),
+        (
+            ["--all", "--model-file", "m.onnx"],
+            "--model-file: its AP is what can be measured: add --level coco",
+        ),
+        (["--all", "--level", "coco", "--model-file", "m.onnx"], "name the one model that it is of"),
+        (["x", "--level", "coco", "--model-file", "m.onnx", "--record"], "proves nothing of the model"),
+        (["x", "--level", "coco", "--model-file", "m.onnx"], "there is no file m.onnx"),
         (["--all", "--junit", "no/such/folder/report.xml"], "no/such/folder is no folder"),
     ],
 )

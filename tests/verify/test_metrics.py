@@ -15,11 +15,14 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+import resnest_zoo
+from benchmarks.verify import datasets
 from benchmarks.verify.grading import THRESHOLDS, TOLERANCE
 from resnest_zoo.categories import COCO_PANOPTIC
 from resnest_zoo.evaluation.segments import SegmentMap
 from resnest_zoo.registry import Reported, info
 from tests.evaluation.naive_panoptic import naive_matches
+from tests.runtimes.eager import as_file
 from tests.verify.golden_files import write_golden
 from tests.verify.runs import Verify, claim, claimed_as_measured, forks, results
 
@@ -81,6 +84,27 @@ def test_box_and_mask_ap_are_those_of_pycocotools(
         f"box AP on COCO val2017: measured {measured['box AP, COCO val2017']:.2f}, reported 1.50, "
         in report.out
     )
+
+
+@pytest.mark.usefixtures("mirror")
+def test_an_exported_file_has_the_ap_of_its_model_where_its_limits_are_the_same(
+    verify: Verify, coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, path = "tiny_mask", tmp_path / "m.onnx"
+    claim(name, Reported("COCO", "val2017", None, 1.5, 1.5), Reported("COCO", "val2017", True, 9.0))
+    limits = {**THRESHOLDS, **datasets.COCO_SIZES}
+    file = as_file(resnest_zoo.get(name, overrides=limits), path)
+    monkeypatch.setattr("benchmarks.verify.coco.open_file", lambda given: {path: file}[given])
+    of_file = verify(name, "--level", "coco", "--coco", coco, "--model-file", path)
+    claim(name, Reported("COCO", "val2017", False, 1.5, 1.5))
+    of_model = verify(name, "--level", "coco", "--coco", coco)
+    assert of_file.measured(name) == pytest.approx(of_model.measured(name), abs=0.05)
+    assert of_file.measured(name).keys() == {"box AP, COCO val2017", "mask AP, COCO val2017"}
+    other = as_file(resnest_zoo.get(name, overrides={**limits, "TEST.DETECTIONS_PER_IMAGE": 7}), path)
+    monkeypatch.setattr("benchmarks.verify.coco.open_file", lambda given: other)
+    refused = verify(name, "--level", "coco", "--coco", coco, "--model-file", path)
+    assert refused.code == 1
+    assert "was exported with other limits than this evaluation has: --set MODEL.ROI_HEADS" in refused.out
 
 
 @pytest.mark.usefixtures("mirror")
