@@ -8,7 +8,7 @@ from typing import Any
 
 from resnest_zoo.cli.arguments import CommandParser, add_exact, add_overrides, fraction, names, positive
 from resnest_zoo.cli.common import print_metrics, require_figures, show_warnings
-from resnest_zoo.cli.predict import _model_name
+from resnest_zoo.cli.predict import model_name
 from resnest_zoo.errors import ConfigError
 
 _SOURCE = (
@@ -97,7 +97,7 @@ def _amount(text: str) -> float:
 
 
 def _predict_dataset(args: argparse.Namespace) -> int:
-    _model_name(args.model)  # a wrong one is told at once
+    model_name(args.model)  # a wrong one is told at once
     show_warnings()
     from resnest_zoo.integrations.ray import Workers, predict_dataset
 
