@@ -48,7 +48,7 @@ const views = new ModelsView(async (name) => {
   }
 });
 const side = new Side(look, filter, refresh);
-const panes = [0, 1].map(() => new Pane({ onActive: setActive, onFrame: refresh, onAgain: again }));
+const panes = [0, 1].map(() => new Pane({ onActive: setActive, onFrame: refresh, onMove, onAgain: again }));
 const lists = panes.map((pane) => new ThingList(pane, setActive));
 const [modelSelect, otherSelect] = [byId("model"), byId("other")];
 
@@ -131,7 +131,7 @@ function thumb(/** @type {Item} */ item) {
           src: item.url,
           alt: "",
           loading: "lazy",
-          onerror: (/** @type {any} */ event) => (event.target.style.visibility = "hidden"),
+          onerror: (/** @type {any} */ event) => event.target.replaceWith(make("span", { class: "unshown" })),
         });
   const size = readableBytes(item.blob.size);
   return make(
@@ -209,6 +209,12 @@ function say(/** @type {Pane[]} */ shown) {
   said = text;
 }
 
+/** A film that is moved takes the same film beside it with it. */
+function onMove(/** @type {Pane} */ from, /** @type {number} */ seconds, /** @type {boolean} */ plays) {
+  for (const pane of panes)
+    if (pane !== from && pane.item === from.item && pane.root.isConnected) pane.film?.go(seconds, plays);
+}
+
 function setActive(/** @type {Pane} */ pane, /** @type {number | null} */ id) {
   pane.setActive(id);
   lists[panes.indexOf(pane)].mark();
@@ -217,6 +223,7 @@ function setActive(/** @type {Pane} */ pane, /** @type {number | null} */ id) {
 let listed = "";
 
 function showModels() {
+  for (const model of models) model.seconds = work.pace(model.name) ?? model.seconds;
   views.show(models);
   // Only where something changes: a list that is open would be closed.
   const key = JSON.stringify(models.map((model) => [model.name, isReady(model)]));
@@ -292,7 +299,7 @@ function showView() {
     else link.removeAttribute("aria-current");
   }
   document.title = view === "try" ? TITLE : `${byId(`${view}-heading`).textContent} · ${TITLE}`;
-  if (view === "models") views.show(models);
+  if (view === "models") showModels();
   if (view === "docs") void showDocs();
   if (view === "try") refresh();
 }

@@ -38,7 +38,7 @@ export class Chart {
     const shown = models
       .filter((model) => isOnCoco(model) && model.parameters !== null && model.reported[metric] !== null)
       .sort((a, b) => Number(a.parameters) - Number(b.parameters));
-    const key = JSON.stringify([metric, width, shown.map(({ name }) => name)]);
+    const key = JSON.stringify([metric, width, shown.map(({ name, seconds }) => [name, seconds])]);
     if (key === this.drawn) return;
     this.drawn = key;
     byId("chart").replaceChildren(

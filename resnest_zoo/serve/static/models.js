@@ -41,7 +41,7 @@ const COLUMNS = [
   metric("Mask AP", "mask_ap"),
   metric("PQ", "pq"),
   {
-    title: "A picture",
+    title: "Time here",
     value: (model) => model.seconds,
     text: (model) => (model.seconds === null ? "" : readableSeconds(model.seconds)),
     number: true,

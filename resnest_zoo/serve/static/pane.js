@@ -2,6 +2,7 @@
 
 import { announce, byId, make, readableSeconds, save } from "./dom.js";
 import { Layers, draw, labelOf } from "./drawing.js";
+import { Film } from "./film.js";
 import { cocoDocument, layerOf, passing, summary, thingsOf } from "./result.js";
 import { frameAt } from "./work.js";
 
@@ -18,7 +19,8 @@ const LONGEST_JSON = 200_000; // characters that are shown
 
 export class Pane {
   /**
-   * @param {{onActive: (pane: Pane, id: number | null) => void, onFrame: () => void, onAgain: (pane: Pane) => void}} listeners
+   * @param {{onActive: (pane: Pane, id: number | null) => void, onFrame: () => void,
+   *   onMove: (pane: Pane, seconds: number, plays: boolean) => void, onAgain: (pane: Pane) => void}} listeners
    */
   constructor(listeners) {
     this.listeners = listeners;
@@ -28,6 +30,7 @@ export class Pane {
     this.title = part("title");
     this.time = part("time");
     this.stage = part("stage");
+    this.transport = part("transport");
     this.media = part("media");
     this.canvas = part("canvas");
     this.tip = part("tip");
@@ -47,6 +50,8 @@ export class Pane {
     new ResizeObserver(() => this.paint()).observe(this.stage.parentElement);
     /** @type {Item | null} */
     this.item = null;
+    /** @type {Film | null} */
+    this.film = null;
     /** @type {Outcome | undefined} */
     this.outcome = undefined;
     /** @type {any} the answer whose JSON is shown */
@@ -66,9 +71,7 @@ export class Pane {
   /** What was found in what is on the screen now: of a film in its present frame. */
   get result() {
     if (!this.outcome) return null;
-    return this.item?.kind === "film"
-      ? frameAt(this.outcome, this.media.firstElementChild?.currentTime ?? 0)
-      : this.outcome.result;
+    return this.film ? frameAt(this.outcome, this.film.seconds) : this.outcome.result;
   }
 
   get layer() {
@@ -103,8 +106,10 @@ export class Pane {
 
   /** @private */
   setMedia(/** @type {Item} */ item) {
-    this.media.replaceChildren(item.kind === "film" ? this.film(item) : this.picture(item));
-    this.stage.classList.toggle("is-film", item.kind === "film");
+    this.stage.classList.remove("is-blank");
+    this.film = item.kind === "film" ? this.openFilm(item) : null;
+    this.media.replaceChildren(this.film ? this.film.video : this.picture(item));
+    this.transport.replaceChildren(...(this.film ? [this.film.controls] : []));
     this.layers = null;
     this.active = null;
     this.tip.hidden = true;
@@ -115,35 +120,21 @@ export class Pane {
     const image = make("img", { src: item.url, alt: "", draggable: "false" });
     image.onload = () => this.paint();
     image.onerror = () => {
-      image.hidden = true;
-      this.paint(); // TIFF and others: the server reads what browsers do not show
-      this.stage.classList.add("is-blank");
+      image.hidden = true; // TIFF and others: the server reads what browsers do not show
+      this.paint();
     };
-    this.stage.classList.remove("is-blank");
     return image;
   }
 
   /** @private */
-  film(/** @type {Item} */ item) {
-    const video = make("video", {
-      src: item.url,
-      controls: true,
-      muted: true,
-      playsinline: true,
-      "aria-label": item.name,
+  openFilm(/** @type {Item} */ item) {
+    return new Film(item.url, item.name, {
+      onFrame: () => {
+        this.paint();
+        this.listeners.onFrame();
+      },
+      onMove: (seconds, plays) => this.listeners.onMove(this, seconds, plays),
     });
-    video.onloadedmetadata = () => this.paint();
-    const frame = () => {
-      this.paint();
-      this.listeners.onFrame();
-    };
-    const follow = () => {
-      frame();
-      if (!video.paused && video.isConnected) video.requestVideoFrameCallback(follow);
-    };
-    video.onplay = () => video.requestVideoFrameCallback(follow);
-    video.onseeked = frame;
-    return video;
   }
 
   /** @private */
@@ -174,6 +165,8 @@ export class Pane {
     const { item, result } = this;
     if (!item) return;
     const [media] = this.media.children;
+    this.stage.classList.toggle("is-blank", media.hidden);
+    this.film?.reach(this.outcome?.frames.at(-1)?.seconds ?? 0);
     const isSeen = Boolean(media.naturalWidth || media.videoWidth || result);
     this.stage.parentElement.hidden = !isSeen && this.outcome?.status === "failed";
     const width = media.naturalWidth || media.videoWidth || result?.width || 640;

@@ -61,6 +61,8 @@ def test_a_model_is_loaded_and_its_progress_told(open_page: Open, pictures: list
     drop(page, pictures[0])
     options(page)
     page.get_by_role("link", name="Models").click()
+    used = page.get_by_role("row", name=MODELS[0]).get_by_role("cell")
+    _expect(used.filter(has_text=re.compile(r"^[\d.]+ m?s$"))).to_have_count(1)
     row = page.get_by_role("row", name=SLOW)
     row.get_by_role("button", name=f"Load {SLOW}").click()
     state = row.locator(".badge")
