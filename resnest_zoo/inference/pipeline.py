@@ -102,6 +102,7 @@ class Pipeline:
         batch_size: int = 1,
         channel_order: ChannelOrder = "RGB",
         on_batch: OnBatch | None = None,
+        encoded: bool = False,
     ) -> None:
         """Wrap a model in evaluation mode.
 
@@ -113,7 +114,9 @@ class Pipeline:
                 test-time augmentation, whose views are batches already.
             channel_order: of arrays and tensors.
             on_batch: called with the places of the pictures of a batch and the seconds that the model took.
+            encoded: give masks as run lengths; not with test-time augmentation or a compiled whole.
         """
+        self.encoded = encoded
         self.on_batch = on_batch
         self.model = model
         self.tta = tta
@@ -169,7 +172,7 @@ class Pipeline:
 
     def _finish(self, prepared: _Prepared, found: RawResult | Instances) -> Prediction:
         if isinstance(found, RawResult):
-            found = self.model.finish(found, self.wanted.score_threshold)
+            found = self.model.finish(found, self.wanted.score_threshold, encoded=self.encoded)
         return Prediction(prepared.image.cpu(), self.wanted.of(found).cpu(), prepared.path)
 
 

@@ -31,10 +31,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resnest_zoo.errors import ZooError, shown, some
 from resnest_zoo.serve.answers import describe, describe_as_coco, describe_categories
-from resnest_zoo.serve.bodies import Upload, decode_picture, read_uploads, receive_film, watched
+from resnest_zoo.serve.bodies import (
+    Upload,
+    count_pixels,
+    decode_picture,
+    read_uploads,
+    receive_film,
+    watched,
+)
 from resnest_zoo.serve.films import Film, FilmResponse, film_lines
 from resnest_zoo.serve.inference import Found, Queue
-from resnest_zoo.serve.limits import Limits
+from resnest_zoo.serve.limits import ROOM, Limits
 from resnest_zoo.serve.metrics import Metrics
 from resnest_zoo.serve.models import Models
 from resnest_zoo.serve.openapi import describe_api
@@ -44,6 +51,7 @@ logger = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 _EVENT_STEP, _EVENT_BEAT = 0.1, 10.0  # seconds between looks, and between signs of life
+_ROOM_STEP = 0.02  # likewise
 _CHOICES = {"masks": ("rle", "none"), "format": ("native", "coco")}
 
 
@@ -58,6 +66,8 @@ class Service:
         queue: of pictures.
         closing: whether streams without an end are to end.
         films: under way.
+        pixels: of pictures that are decoded, all requests together.
+        decoders: how many threads decode.
     """
 
     models: Models
@@ -66,11 +76,15 @@ class Service:
     queue: Queue = field(init=False)
     closing: bool = False
     films: int = 0
-    # Decoding is bound by the processors; answers are written beside it.
+    pixels: int = 0
     decoders: CapacityLimiter | None = None
 
     def __post_init__(self) -> None:
         self.queue = Queue(self.limits, self.metrics)
+
+    def release(self, pixels: int) -> None:
+        """Give back what `_make_room` took."""
+        self.pixels -= pixels
 
 
 def build_app(service: Service) -> Starlette:
@@ -263,29 +277,46 @@ async def predict(request: Request) -> Response:
         uploads = await read_uploads(request, service.limits)
         if len(uploads) > 1:
             stack.enter_context(service.queue.places(len(uploads) - 1))
+        pixels = await run_sync(count_pixels, uploads, service.limits)
+        await _make_room(service, pixels)
+        stack.callback(service.release, pixels)
         began = time.perf_counter()
-        futures = []
+        images = [await run_sync(decode_picture, one.content, limiter=service.decoders) for one in uploads]
+        decoded = time.perf_counter()
+        futures = [service.queue.submit(predictor, image, threshold) for image in images]
+        del images
         try:
-            for upload in uploads:
-                image = await run_sync(
-                    decode_picture, upload.content, service.limits, limiter=service.decoders
-                )
-                futures.append(service.queue.submit(predictor, image, threshold))
-                del image
-            decoded = time.perf_counter()
             waiting = asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
             found = _checked(await _answers(request, waiting, service.limits.timeout))
         finally:
             for future in futures:
                 future.cancel()
-    seconds = {
-        "queue": max(one.waited for one in found),
-        "decode": decoded - began,
-        "model": sum(one.model / one.batch for one in found),
-    }
-    content = await run_sync(_written, name, found, uploads, options, seconds, started)
+        seconds = {
+            "queue": max(one.waited for one in found),
+            "decode": decoded - began,
+            "model": sum(one.model / one.batch for one in found),
+        }
+        content = await run_sync(_written, name, found, uploads, options, seconds, started)
     service.metrics.observe(time.perf_counter() - started)
     return Response(content, media_type="application/json")
+
+
+async def _make_room(service: Service, pixels: int) -> None:
+    """Wait until so many pixels may be decoded; the caller releases them.
+
+    Raises:
+        RefusalError: the time is over.
+    """
+    end = time.monotonic() + service.limits.timeout
+    while service.pixels and service.pixels + pixels > ROOM * service.limits.max_pixels:
+        if time.monotonic() > end:
+            raise _late(service.limits.timeout)
+        await asyncio.sleep(_ROOM_STEP)
+    service.pixels += pixels
+
+
+def _late(timeout: float) -> RefusalError:
+    return RefusalError(503, "timeout", f"no answer in {timeout:g} s, the server's --timeout; try again", 5)
 
 
 async def _answers(request: Request, waiting: asyncio.Future[list[Any]], timeout: float) -> list[Any]:
@@ -303,7 +334,7 @@ async def _answers(request: Request, waiting: asyncio.Future[list[Any]], timeout
     waiting.cancel()
     if gone in done:
         raise ClientDisconnect
-    raise RefusalError(503, "timeout", f"no answer in {timeout:g} s, the server's --timeout; try again", 5)
+    raise _late(timeout)
 
 
 def _checked(results: list[Any]) -> list[Found]:

@@ -8,18 +8,18 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from resnest_zoo.errors import ImageError, cut, shown
-from resnest_zoo.serve.limits import BODY_RATE, BODY_SECONDS, ENVELOPE, Limits
+from resnest_zoo.serve.limits import BODY_RATE, BODY_SECONDS, ENVELOPE, ROOM, Limits
 from resnest_zoo.serve.refusals import RefusalError, without_paths
 
 if TYPE_CHECKING:
@@ -162,17 +162,46 @@ async def _chunks(request: Request, limit: int, option: str) -> AsyncGenerator[b
             yield chunk
 
 
-def decode_picture(content: bytes, limits: Limits) -> Tensor:
-    """(3, H, W) uint8 RGB, upright, of a picture that is not too large.
+def count_pixels(uploads: Sequence[Upload], limits: Limits) -> int:
+    """Of all pictures, by their headers.
 
     Raises:
-        RefusalError: it has too many pixels, or is no picture.
+        RefusalError: one, or all together, have too many, or one is no picture.
     """
-    from resnest_zoo.data.pictures import read_picture, read_size
+    from resnest_zoo.data.pictures import read_size
 
-    try:
-        check_pixels(read_size(content), limits)
+    total = 0
+    for upload in uploads:
+        with _as_refusal():
+            height, width = size = read_size(upload.content)
+        check_pixels(size, limits)
+        total += height * width
+    if total > ROOM * limits.max_pixels:
+        raise RefusalError(
+            413,
+            "too_many_pixels",
+            f"expected up to {ROOM * limits.max_pixels:,} pixels in a request, got {total:,}; send several "
+            "requests",
+        )
+    return total
+
+
+def decode_picture(content: bytes) -> Tensor:
+    """(3, H, W) uint8 RGB, upright.
+
+    Raises:
+        RefusalError: it is no picture that can be read.
+    """
+    from resnest_zoo.data.pictures import read_picture
+
+    with _as_refusal():
         return read_picture(content)
+
+
+@contextmanager
+def _as_refusal() -> Iterator[None]:
+    try:
+        yield
     except ImageError as error:
         raise RefusalError(422, "bad_picture", without_paths(str(error))) from error
 
@@ -206,15 +235,3 @@ async def watched(request: Request) -> AsyncIterator[asyncio.Task[None]]:
         yield task
     finally:
         task.cancel()
-
-
-__all__ = [
-    "ClientDisconnect",
-    "Upload",
-    "check_pixels",
-    "clean_name",
-    "decode_picture",
-    "read_uploads",
-    "receive_film",
-    "watched",
-]

@@ -184,6 +184,7 @@ class Queue:
                 batch_size=self.limits.batch,
                 errors="yield",
                 on_batch=run.note,
+                encoded=True,
             )
             for index, result in enumerate(results):
                 run.give(index, result)

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 # Seconds until a body must be there, and bytes a second beyond which it gets more time.
 BODY_SECONDS, BODY_RATE = 30.0, 50_000
+# Seconds in which a connection must bring the head of a request.
+HEAD_SECONDS = 20.0
 # Bytes of a multipart body beside its files.
 ENVELOPE = 64 * 1024
 # Seconds that running work has when the server ends.
 GRACE = 5
+# Times `max_pixels` that may be decoded at once, all requests together, three bytes each.
+ROOM = 4
 # Connections at once, open event streams among them.
 CONNECTIONS = 500
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
 import logging
@@ -13,11 +14,12 @@ from contextlib import suppress
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from resnest_zoo.errors import ConfigError, ZooError
 from resnest_zoo.serve.app import Counted, Service, build_app
 from resnest_zoo.serve.guard import LOCAL, Guard
-from resnest_zoo.serve.limits import CONNECTIONS, GRACE
+from resnest_zoo.serve.limits import CONNECTIONS, GRACE, HEAD_SECONDS
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -58,6 +60,27 @@ def address_of(host: str, port: int, token: str | None) -> str:
     return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
 
 
+class Connection(H11Protocol):
+    """uvicorn's, which closes connections on which no request comes, or none that is whole.
+
+    uvicorn's own limit ends with the first byte, and begins after an answer.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to watch."""
+        super().connection_made(transport)
+        self._look(object())
+
+    def _look(self, last: object) -> None:
+        """Close it if no request has begun since the last look, and none is worked on."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is last and (self.cycle is None or self.cycle.response_complete):
+            self.transport.close()
+            return
+        self.loop.call_later(HEAD_SECONDS, self._look, self.cycle)
+
+
 class Server(uvicorn.Server):
     """uvicorn's, which tells streams without an end that it ends."""
 
@@ -86,7 +109,7 @@ def build_server(
     app = Guard(build_app(service), host=host, names=names, token=token, port=port)
     config = uvicorn.Config(
         Counted(app, service),
-        http="h11",
+        http=Connection,
         ws="none",
         loop="asyncio",
         lifespan="on",

@@ -137,6 +137,20 @@ def test_a_stream_tells_which_pictures_shared_a_batch(
     assert all(0 < seconds < 60 for _, seconds in told)
 
 
+@pytest.mark.parametrize("kind", [MASK, PANOPTIC])
+def test_masks_as_run_lengths_give_the_same_rows(kind: Any, pictures: list[torch.Tensor]) -> None:
+    predict = PicturePredictor(tiny_model(*kind), score_threshold=0.3)
+    for found, expected in zip(
+        predict.stream(pictures[:3], encoded=True), predict.stream(pictures[:3]), strict=True
+    ):
+        assert found.masks is None
+        assert found.to_coco() == expected.to_coco() != []
+        assert found[:1].to_coco_dataset("a.jpg") == expected[:1].to_coco_dataset("a.jpg")
+        if expected.panoptic is not None:
+            assert found.panoptic is not None
+            assert torch.equal(found.panoptic.segment_map, expected.panoptic.segment_map)
+
+
 def test_a_stream_asks_for_pictures_as_results_are_asked_for(predict: PicturePredictor) -> None:
     asked = 0
 
@@ -179,8 +193,8 @@ def test_reading_and_finishing_go_on_beside_the_model(
             assert finished.wait(timeout=20)  # the last one
         return run(*args)
 
-    def watched_finish(*args: Any) -> Any:
-        result = finish(*args)
+    def watched_finish(*args: Any, **options: Any) -> Any:
+        result = finish(*args, **options)
         finished.set()
         return result
 
@@ -297,10 +311,10 @@ def test_what_goes_wrong_after_the_model_is_of_its_picture_too(
 ) -> None:
     finish = predict.model.finish
 
-    def fail_at_upright(raw: Any, *args: Any) -> Any:
+    def fail_at_upright(raw: Any, *args: Any, **options: Any) -> Any:
         if raw.size == (70, 50):
             raise MemoryError
-        return finish(raw, *args)
+        return finish(raw, *args, **options)
 
     monkeypatch.setattr(predict.model, "finish", fail_at_upright)
     found = list(predict.stream(pictures, errors="yield"))

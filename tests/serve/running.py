@@ -54,8 +54,10 @@ class StubPredictor:
         batch_size: int | None,
         errors: str,
         on_batch: Callable[[list[int], float], None],
+        encoded: bool,
     ) -> Iterator[Prediction | Failure]:
         assert errors == "yield"
+        assert encoded
         source, index = iter(pictures), 0
         while batch := list(islice(source, batch_size or 1)):
             assert self.free.wait(20)

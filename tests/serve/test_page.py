@@ -74,6 +74,7 @@ def test_the_limits_of_the_page_are_those_of_the_code() -> None:
         default.window,
         default.timeout,
         bodies.BODY_SECONDS,
+        limits.HEAD_SECONDS,
         default.films,
         default.models,
         limits.CONNECTIONS,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import requests
 
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
-from resnest_zoo.serve import bodies
+from resnest_zoo.serve import bodies, server
 from resnest_zoo.serve.limits import Limits
 from tests.serve.running import Client, picture, running, wait_for
 
@@ -23,6 +25,18 @@ def send_and_leave(client: Client, content: bytes) -> socket.socket:
     head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
     connection.sendall(head.encode() + content)
     return connection
+
+
+def whole_answer(connection: socket.socket) -> bytes:
+    """Head and body, which come in two pieces or in one."""
+    content = b""
+    while not (found := re.search(rb"content-length: (\d+)\r\n.*?\r\n\r\n(.*)", content, re.DOTALL)) or len(
+        found[2]
+    ) < int(found[1]):
+        piece = connection.recv(65536)
+        assert piece
+        content += piece
+    return content
 
 
 def test_pictures_that_come_together_share_a_batch() -> None:
@@ -101,14 +115,54 @@ def test_a_body_that_comes_too_slowly_is_given_up(monkeypatch: pytest.MonkeyPatc
         connection.close()
         connection = socket.create_connection(("127.0.0.1", int(client.url.rpartition(":")[2])), timeout=10)
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf")
-        answer = connection.recv(65536)
+        answer = whole_answer(connection)
         assert b" 408 " in answer.splitlines()[0]
-        assert (
-            json.loads(answer.rpartition(b"\r\n\r\n")[2] or connection.recv(65536))["error"]["kind"]
-            == "too_slow"
-        )
+        assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["error"]["kind"] == "too_slow"
         connection.close()
         assert client.service.queue.taken == 0
+
+
+def test_only_so_many_pixels_are_decoded_at_once() -> None:
+    """A second large picture is not decoded before the first one is answered; small ones need little room."""
+    with running(Limits(max_pixels=1000)) as client, ThreadPoolExecutor(4) as pool:
+        client.stub.free.clear()
+        first = pool.submit(post, client, [picture(40, 25)] * 4)
+        wait_for(lambda: client.service.pixels == 4000)
+        second = pool.submit(post, client, [picture(10, 10)])
+        wait_for(lambda: client.service.queue.taken == 5)
+        time.sleep(0.1)
+        assert client.service.pixels == 4000
+        client.stub.free.set()
+        assert (first.result(), second.result()) == (200, 200)
+        assert post(client, [picture(40, 25)] * 4 + [picture(10, 10)]) == 413
+        assert post(client, [picture(40, 26)]) == 413
+        wait_for(lambda: client.service.pixels == client.service.queue.taken == 0)
+
+
+def post(client: Client, contents: list[bytes]) -> int:
+    files = [("file", ("a.png", content)) for content in contents]
+    return requests.post(f"{client.url}/predict", files=files, timeout=20).status_code
+
+
+def test_connections_that_ask_nothing_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
+    with running() as client:
+        port = int(client.url.rpartition(":")[2])
+        silent = socket.create_connection(("127.0.0.1", port), timeout=10)
+        slow = socket.create_connection(("127.0.0.1", port), timeout=10)
+        slow.sendall(b"GET /health HTTP/1.1\r\nHost: local")
+        again = socket.create_connection(("127.0.0.1", port), timeout=10)
+        again.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b" 200 " in whole_answer(again)
+        again.sendall(b"GET /health HTTP/1.1\r\nHost: local")
+        client.stub.free.clear()
+        worked_on = send_and_leave(client, picture())
+        assert [one.recv(65536) for one in (silent, slow, again)] == [b""] * 3
+        time.sleep(0.5)
+        client.stub.free.set()
+        assert b" 200 " in whole_answer(worked_on)
+        for one in (silent, slow, again, worked_on):
+            one.close()
 
 
 def test_thresholds_do_not_share_a_run_and_none_starves() -> None:
