@@ -92,7 +92,11 @@ def main() -> None:
     )
     with open("/proc/self/status") as status:  # noqa: PTH123
         peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-    print(f"{done} {time.monotonic() - start:.1f} s, peak {peak >> 10} MiB", file=sys.stderr)
+    print(
+        f"{done} {time.monotonic() - start:.1f} s, peak {peak >> 10} MiB, "
+        f"{time.process_time():.1f} s of processor time of the driver",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -112,16 +114,17 @@ def _predict_dataset(args: argparse.Namespace) -> int:
         "overrides": args.overrides,
     }
     options |= {key: value for key, value in given.items() if value}
-    done = predict_dataset(
-        args.source,
-        args.output,
-        args.model,
-        options,
-        workers=Workers(args.workers, args.gpus_per_worker, args.batch),
-        resume=args.resume,
-        images=args.images,
-        part_rows=args.part_rows,
-    )
+    with redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+        done = predict_dataset(
+            args.source,
+            args.output,
+            args.model,
+            options,
+            workers=Workers(args.workers, args.gpus_per_worker, args.batch),
+            resume=args.resume,
+            images=args.images,
+            part_rows=args.part_rows,
+        )
     earlier = f", {done.before:,} were done before" if done.before else ""
     print(f"{args.output}: {done.written:,} pictures, {done.failed:,} with an error{earlier}")
     return 0

@@ -18,7 +18,8 @@ from PIL import Image
 from resnest_zoo.api import Predictor
 from resnest_zoo.errors import ConfigError, WorkerError
 from resnest_zoo.evaluation.results import detection_rows, segment_rows
-from resnest_zoo.integrations.ray import DatasetPredictor, schema
+from resnest_zoo.integrations.ray import DatasetPredictor, Workers, schema
+from resnest_zoo.integrations.ray.job import _check_room, _told
 from resnest_zoo.integrations.ray.ledger import STARTS, Ledger
 from resnest_zoo.integrations.ray.rows import hash_weights
 
@@ -192,6 +193,45 @@ def test_workers_that_only_start_and_die_end_the_job() -> None:
         Here(Stub, ledger=ledger)
     ledger.end([])
     Here(Stub, ledger=ledger)
+
+
+def test_what_ends_a_job_is_told_in_one_line() -> None:
+    """Ray's own errors hold pages, of which the last line is the worker's."""
+    cause = RuntimeError("")
+    error = RuntimeError("a page\n  File x\nresnest_zoo.errors.ConfigError: m: the weights are others")
+    error.__cause__ = cause
+    end = "; --resume goes on with what is written"
+    assert str(_told(error)) == f"the workers could not go on: m: the weights are others{end}"
+    try:
+        raise RuntimeError from ValueError("a\nb")
+    except RuntimeError as raised:
+        assert str(_told(raised)) == f"the workers could not go on: b{end}"
+    assert str(_told(OSError())) == f"the workers could not go on: OSError{end}"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"count": 0}, {"count": True}, {"batch_size": 0}, {"gpus": -1}, {"gpus": float("nan")}, {"gpus": 1.5}],
+)
+def test_numbers_of_workers_make_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"workers: {next(iter(wrong))}: expected"):
+        Workers(**wrong)
+
+
+def test_the_room_of_a_cluster_is_checked_before_a_job_waits_for_it() -> None:
+    class Cluster:
+        @staticmethod
+        def cluster_resources() -> dict[str, float]:
+            return {"CPU": 4.0, "GPU": 1.0}
+
+    _check_room(Cluster, Workers(3))
+    _check_room(Cluster, Workers(2, 0.5))
+    with pytest.raises(
+        ConfigError, match=r"expected 5 CPUs in Ray's cluster \(one of them for reading\) for 4"
+    ):
+        _check_room(Cluster, Workers(4))
+    with pytest.raises(ConfigError, match="expected 2 GPUs in Ray's cluster for 2 workers, got 1"):
+        _check_room(Cluster, Workers(2, 1))
 
 
 def test_other_weights_than_the_jobs_are_refused() -> None:

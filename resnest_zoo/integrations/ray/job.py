@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from resnest_zoo.api import Predictor
-from resnest_zoo.errors import ConfigError, WorkerError, ZooError, shown
+from resnest_zoo.errors import ConfigError, WorkerError, cut, shown
 from resnest_zoo.integrations.ray.ledger import Ledger
 from resnest_zoo.integrations.ray.output import Known, Writer, begin, open_store, sole_writer
 from resnest_zoo.integrations.ray.packages import imported
@@ -231,9 +232,10 @@ def _check_room(ray: Any, workers: Workers) -> None:
     wanted = {"CPU": workers.count + 1, "GPU": workers.count * workers.gpus}
     for kind, count in wanted.items():
         if there.get(kind, 0) < count:
+            more = " (one of them for reading)" if kind == "CPU" else ""
             raise ConfigError(
-                f"workers: {workers.count} need {count:g} {kind}s of Ray's cluster"
-                f"{', one of them for reading' if kind == 'CPU' else ''}; it has {there.get(kind, 0):g}"
+                f"workers: expected {count:g} {kind}s in Ray's cluster{more} for {workers.count} workers, got "
+                f"{there.get(kind, 0):g}"
             )
 
 
@@ -247,7 +249,7 @@ def _run(
     total = None if listing.are_shards else len(listing)
     bar = tqdm(total=total, desc="predict", unit="image", disable=None if progress is None else not progress)
     try:
-        with bar:
+        with bar, _settings():
             for table in _rows(listing, known, plan, workers):
                 writer.add(table)
                 bar.update(table.num_rows)
@@ -257,13 +259,24 @@ def _run(
         writer.flush()
 
 
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Ray Data's own for the job: no bars beside ours, and small blocks, of which fewer are done again."""
+    context = imported("ray.data").DataContext.get_current()
+    log = logging.getLogger("ray.data")
+    before = context.enable_progress_bars, context.target_max_block_size, log.level
+    context.enable_progress_bars, context.target_max_block_size = False, _BLOCK
+    log.setLevel(logging.CRITICAL)  # what ends the job is told by an error
+    try:
+        yield
+    finally:
+        context.enable_progress_bars, context.target_max_block_size = before[:2]
+        log.setLevel(before[2])
+
+
 def _rows(listing: Listing, known: Known, plan: _Plan, workers: Workers) -> Iterator[Any]:
     """The rows as they come, in any order, as `pyarrow.Table`s."""
     ray, data = imported("ray"), imported("ray.data")
-    context = data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.target_max_block_size = _BLOCK
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
     here = imported("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=True
     )
@@ -337,15 +350,16 @@ def _read_shards(shards: Any, known: Any, rows: int) -> Iterator[Any]:
         yield pa.Table.from_pylist(gathered, schema=columns)
 
 
-def _told(error: Exception) -> ZooError:
-    """What ended the job: an error of ours that came from a worker as it is, any other in one of ours."""
-    cause: BaseException | None = error
+def _told(error: Exception) -> WorkerError:
+    """What ended the job, in one line: the last of what Ray says of a worker, which is its error."""
+    chain: list[BaseException] = [error]
     for _ in range(10):
-        found = getattr(cause, "cause", None) or getattr(cause, "__cause__", None)
-        if isinstance(cause, ZooError) or found is None:
+        cause = getattr(chain[-1], "cause", None) or chain[-1].__cause__
+        if not isinstance(cause, BaseException):
             break
-        cause = found
-    text = next((line for line in reversed(str(cause).splitlines()) if line.strip()), type(cause).__name__)
-    if isinstance(cause, ZooError) and not isinstance(cause, imported("ray").exceptions.RayError):
-        return cause
-    return WorkerError(f"the workers could not go on: {text.strip()}; --resume goes on with what is written")
+        chain.append(cause)
+    lines = [line.strip() for one in chain for line in str(one).splitlines()[-1:] if line.strip()]
+    text = re.sub(r"^resnest_zoo\.errors\.\w+: ", "", lines[0] if lines else type(error).__name__)
+    return WorkerError(
+        f"the workers could not go on: {cut(text, 500)}; --resume goes on with what is written"
+    )
