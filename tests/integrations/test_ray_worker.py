@@ -202,10 +202,9 @@ def test_what_ends_a_job_is_told_in_one_line() -> None:
     error.__cause__ = cause
     end = "; --resume goes on with what is written"
     assert str(_told(error)) == f"the workers could not go on: m: the weights are others{end}"
-    try:
-        raise RuntimeError from ValueError("a\nb")
-    except RuntimeError as raised:
-        assert str(_told(raised)) == f"the workers could not go on: b{end}"
+    bare = RuntimeError()
+    bare.__cause__ = ValueError("a\nb")
+    assert str(_told(bare)) == f"the workers could not go on: b{end}"
     assert str(_told(OSError())) == f"the workers could not go on: OSError{end}"
 
 

@@ -234,8 +234,8 @@ def _check_room(ray: Any, workers: Workers) -> None:
         if there.get(kind, 0) < count:
             more = " (one of them for reading)" if kind == "CPU" else ""
             raise ConfigError(
-                f"workers: expected {count:g} {kind}s in Ray's cluster{more} for {workers.count} workers, got "
-                f"{there.get(kind, 0):g}"
+                f"workers: expected {count:g} {kind}s in Ray's cluster{more} for {workers.count} workers, "
+                f"got {there.get(kind, 0):g}"
             )
 
 
