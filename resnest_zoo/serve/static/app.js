@@ -165,6 +165,27 @@ function markThumb(/** @type {Item} */ item) {
   row.querySelector(".state").textContent = `, ${state}`;
   if (item === current) row.firstElementChild.setAttribute("aria-current", "true");
   else row.firstElementChild.removeAttribute("aria-current");
+  // One stop of the Tab key for all; the arrow keys go on from there.
+  for (const button of row.children) button.tabIndex = item === current ? 0 : -1;
+}
+
+/** Go through the pictures by the arrow keys, or take one away. */
+function pressInStrip(/** @type {KeyboardEvent} */ event) {
+  const place = current ? items.indexOf(current) : -1;
+  const last = items.length - 1;
+  const moves = {
+    ArrowRight: Math.min(last, place + 1),
+    ArrowLeft: Math.max(0, place - 1),
+    Home: 0,
+    End: last,
+  };
+  const next = moves[/** @type {keyof typeof moves} */ (event.key)];
+  if (event.key === "Delete" && current) remove(current);
+  else if (next !== undefined) {
+    event.preventDefault();
+    choose(items[next]);
+    byId("strip").children[next].firstElementChild.focus();
+  }
 }
 
 /** Draw everything anew, once a frame at most. */
@@ -327,6 +348,7 @@ work.every = Number(byId("every").value);
 byId("example").onclick = async () => {
   add([await drawExample()]);
 };
+byId("strip").addEventListener("keydown", pressInStrip);
 listen(add);
 showView();
 void fetchModels();

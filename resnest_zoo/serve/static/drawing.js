@@ -137,7 +137,10 @@ function drawThing(
     context.globalAlpha = isActive ? Math.min(1, look.opacity + 0.25) : look.opacity;
     context.drawImage(tile.fill, tile.x, tile.y);
     context.globalAlpha = 1;
-    context.drawImage(tile.edge, tile.x, tile.y);
+    // As wide on a fine screen, and in a large picture to take away, as elsewhere.
+    const wide = Math.min(4, Math.ceil(look.scale));
+    for (let i = 0; i < wide * wide; i++)
+      context.drawImage(tile.edge, tile.x + (i % wide), tile.y + Math.floor(i / wide));
   }
   if (look.layer === "masks" && tile && !isActive) return;
   const line = (isActive ? 3 : 2) * look.scale;

@@ -122,6 +122,26 @@ def test_the_keyboard_is_enough(open_page: Open) -> None:
     _expect(chosen).to_have_count(0)
 
 
+def test_pictures_are_gone_through_by_the_arrow_keys(open_page: Open, pictures: list[Path]) -> None:
+    page = open_page()
+    drop(page, *pictures)
+    options(page)
+    current = page.locator("#strip [aria-current]")
+    current.focus()
+    page.keyboard.press("ArrowRight")
+    _expect(current).to_contain_text(pictures[1].name)
+    _expect(current).to_be_focused()
+    page.keyboard.press("End")
+    page.keyboard.press("Delete")
+    _expect(page.locator("#strip > li")).to_have_count(2)
+    _expect(current).to_contain_text(pictures[1].name)
+    _expect(current).to_be_focused()
+    page.keyboard.press("Tab")
+    _expect(page.get_by_role("button", name=f"Remove {pictures[1].name}")).to_be_focused()
+    page.keyboard.press("Tab")
+    assert not page.locator("#strip :focus").count()
+
+
 def test_every_control_has_a_name(open_page: Open, pictures: list[Path]) -> None:
     page = open_page()
     drop(page, pictures[0])
