@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -23,11 +24,11 @@ from resnest_zoo.exporting.job import Job
 from resnest_zoo.hub.staging import staged
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.registry import fetch_weights, info
-from resnest_zoo.runtimes import FORMATS, Description, FileDetector, open_session
+from resnest_zoo.runtimes import FORMATS, Description, FileDetector, files_of, open_session
 from resnest_zoo.structures import SizeHW
 
 # Of each format the module of this room that writes it. What `runtimes.FORMATS` lists it can run.
-WRITERS = {"onnx": "onnx_format", "pt2": "pt2_format"}
+WRITERS = {"onnx": "onnx_format", "pt2": "pt2_format", "openvino": "openvino_format"}
 _LEAST_SIDE = 65  # of a file of any size, pixels: the coarsest level of the pyramid then has two cells
 _SEEDS = (1, 2)
 
@@ -123,9 +124,10 @@ def _write(job: Job, writer: ModuleType, target: Path, chosen: str) -> Differenc
         expected = [job.graph(*one) for one in job.inputs]
     job.names = list(expected[0])
     difference = Difference()
-    with staged(target) as part:
-        writer.write(job, part)
-        session = open_session(part, chosen)
+    with ExitStack() as stack:
+        parts = [stack.enter_context(staged(path)) for path in files_of(target, chosen)]
+        writer.write(job, *parts)
+        session = open_session(parts[0], chosen, *parts[1:])
         Description.decode(session.metadata, str(target))
         for inputs, answer in zip(job.inputs, expected, strict=True):
             try:

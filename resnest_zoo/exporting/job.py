@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ class Job:
         description: goes into the file as `description.encode()`.
         opset: of ONNX.
         names: of the outputs, in their order.
+        onnx_model: what `onnx_format.build` has made.
     """
 
     graph: FileGraph
@@ -31,6 +33,7 @@ class Job:
     description: Description
     opset: int
     names: list[str] = field(default_factory=list)
+    onnx_model: Any = None
 
     @property
     def dynamic(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,11 +22,23 @@ def check(opset: int) -> None:
     Raises:
         ExportError: a package is missing, or the opset is too old or none that this exporter writes.
     """
-    for package in ("onnx", "onnxscript", "onnxruntime"):
+    require("onnx", "onnx", "onnxscript", "onnxruntime")
+    check_opset(opset)
+
+
+def require(extra: str, *packages: str) -> None:
+    """Raise ExportError where a package is missing; `extra` is what brings it."""
+    for package in packages:
         try:
             __import__(package)
         except ImportError as error:
-            raise ExportError(f"onnx: {package} is not installed: pip install 'resnest-zoo[onnx]'") from error
+            raise ExportError(
+                f"{extra}: {package} is not installed: pip install 'resnest-zoo[{extra}]'"
+            ) from error
+
+
+def check_opset(opset: int) -> None:
+    """Raise ExportError where it is too old, or none that this exporter writes."""
     import onnx
 
     newest = onnx.defs.onnx_opset_version()
@@ -43,6 +56,21 @@ def write(job: Job, path: Path) -> None:
         ExportError: the exporter or the checker refuses the model.
         OSError: it cannot be written.
     """
+    path.write_bytes(build(job).SerializeToString())
+
+
+def build(job: Job) -> Any:
+    """The `onnx.ModelProto` of a job, made once.
+
+    Raises:
+        ExportError: the exporter or the checker refuses the model.
+    """
+    if job.onnx_model is None:
+        job.onnx_model = _build(job)
+    return job.onnx_model
+
+
+def _build(job: Job) -> Any:
     import onnx
 
     program = job.program
@@ -67,4 +95,4 @@ def write(job: Job, path: Path) -> None:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"onnx's checker refuses the file: {str(error).splitlines()[0]}") from error
-    path.write_bytes(model.SerializeToString())
+    return model

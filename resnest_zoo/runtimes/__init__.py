@@ -3,6 +3,7 @@
     description   what a file says of itself, in any format
     detector      the front: `open_file` gives a detector that is called as any other
     onnx_file     onnxruntime
+    openvino_file OpenVINO
     pt2_file      torch, of what `torch.export` has saved
 
 A format is a module with `open_session(path)`, listed in `FORMATS`.
@@ -19,9 +20,23 @@ from resnest_zoo.runtimes.description import Description
 from resnest_zoo.runtimes.detector import FileDetector, PanopticFileDetector, Session
 
 # Of each format the ending of its files and the module of this room that opens them.
-FORMATS = {"onnx": (".onnx", "onnx_file"), "pt2": (".pt2", "pt2_file")}
+FORMATS = {
+    "onnx": (".onnx", "onnx_file"),
+    "pt2": (".pt2", "pt2_file"),
+    "openvino": (".xml", "openvino_file"),
+}
+_BESIDE = {"openvino": (".bin",)}  # endings of what a format keeps beside its file
 
-__all__ = ["FORMATS", "Description", "FileDetector", "Session", "is_exported", "open_file", "open_session"]
+__all__ = [
+    "FORMATS",
+    "Description",
+    "FileDetector",
+    "Session",
+    "files_of",
+    "is_exported",
+    "open_file",
+    "open_session",
+]
 
 
 def is_exported(name: object) -> bool:
@@ -34,15 +49,20 @@ def _format_of(name: str | Path) -> str | None:
     return next((known for known, (ending, _) in FORMATS.items() if text.endswith(ending)), None)
 
 
-def open_session(path: Path, file_format: str) -> Session:
-    """Load a file by its format's runtime.
+def files_of(path: Path, file_format: str) -> list[Path]:
+    """All files of an exported model, `path` first."""
+    return [path, *(path.with_suffix(ending) for ending in _BESIDE.get(file_format, ()))]
+
+
+def open_session(path: Path, file_format: str, *beside: Path) -> Session:
+    """Load a file by its format's runtime; what lies `beside` it may have other names than `files_of` says.
 
     Raises:
         ExportError: the runtime is not installed, or refuses the file.
         OSError: it cannot be read.
     """
     module = import_module(f"resnest_zoo.runtimes.{FORMATS[file_format][1]}")
-    session: Session = module.open_session(path)
+    session: Session = module.open_session(path, *beside)
     return session
 
 
