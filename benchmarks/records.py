@@ -21,13 +21,18 @@ Rows = list[dict[str, str]]
 
 def record(task: str, rows: Sequence[DataclassInstance], key: tuple[str, ...]) -> Path:
     """Put rows into the file of a task; they replace those of the same key."""
-    path = FOLDER / f"{task}-cpu-float32-torch{torch.__version__.partition('+')[0]}.csv"
+    path = path_of(task)
     kept = {tuple(row[k] for k in key): row for row in (_read(path) if path.exists() else [])}
     for row in rows:
         texts = {name: str(value) for name, value in asdict(row).items()}
         kept[tuple(texts[k] for k in key)] = texts
     write(path, list(kept.values()))
     return path
+
+
+def path_of(task: str) -> Path:
+    """The file of a task and of the torch at hand."""
+    return FOLDER / f"{task}-cpu-float32-torch{torch.__version__.partition('+')[0]}.csv"
 
 
 def write(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
