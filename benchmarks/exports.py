@@ -48,7 +48,7 @@ from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.models.postprocess import rescale_semantic
 from resnest_zoo.ops.resize import resize_image
 from resnest_zoo.registry import PUBLISHED, info, list_models
-from resnest_zoo.runtimes import Description, Session, files_of, open_session
+from resnest_zoo.runtimes import FORMATS, Description, Session, files_of, open_session
 from resnest_zoo.structures import ImageBatch, SizeHW
 
 TASK = "exports"
@@ -60,7 +60,6 @@ DYNAMIC = (
 )
 _KEY = ("model", "format", "size")
 _RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "pt2": "torch"}
-_ENDINGS = {"openvino": "xml"}
 _LEAST = 96  # the shortest side of a file of any size, pixels
 _OPSET = 20
 
@@ -206,7 +205,7 @@ def _answer(model: GeneralizedRCNN, batch: ImageBatch) -> Answer:
 def _write(job: Job, name: str, folder: Path) -> tuple[Session, float]:
     writer = import_module(f"resnest_zoo.exporting.{WRITERS[name]}")
     writer.check(_OPSET)
-    paths = files_of(folder / f"model.{_ENDINGS.get(name, name)}", name)
+    paths = files_of(folder / f"model{FORMATS[name][0]}", name)
     writer.write(job, *paths)
     return open_session(paths[0], name), sum(path.stat().st_size for path in paths) / 1e6
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks import speed_page
+from benchmarks import exports_page, speed_page
 from benchmarks.chart import chart
 from benchmarks.speed import read_speeds
 from benchmarks.verify.outcome import LEVELS
@@ -41,7 +41,7 @@ def pages() -> dict[Path, str]:
     """Every generated file and what it must hold."""
     entries, theirs, packaged = ([info(n) for n in names] for names in (PUBLISHED, MMDETECTION, SHIPPED))
     readme, docs = ROOT / "README.md", ROOT / "docs"
-    sources, speed = docs / "sources.md", docs / "speed.md"
+    sources, speed, exported = docs / "sources.md", docs / "speed.md", docs / "export.md"
     return {
         ROOT / "MODEL_ZOO.md": model_zoo(entries, theirs, packaged),
         docs / "models.svg": chart(entries, _relative_times()),
@@ -49,6 +49,7 @@ def pages() -> dict[Path, str]:
         sources: _filled(sources, "sources", _sources()),
         speed: _filled(speed, "speed", speed_page.tables()),
         docs / "speed.svg": speed_page.bars(),
+        exported: _filled(exported, "exports", exports_page.tables()),
     }
 
 

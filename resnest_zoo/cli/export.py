@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from resnest_zoo.exporting import Exported
 
 # As `runtimes.FORMATS`, which loads torch.
-FORMATS = {"onnx": ".onnx", "pt2": ".pt2"}
+FORMATS = {"onnx": ".onnx", "pt2": ".pt2", "openvino": ".xml"}
 
 
 def add_commands(commands: Any) -> None:
     """Add the parser of `export`."""
     export = commands.add_parser(
         "export",
-        help="write a detector as ONNX or for torch.export",
+        help="write a detector for onnxruntime, torch.export or OpenVINO",
         description="Write a detector as a file that other runtimes run, `resnest-zoo predict --model FILE` "
         "among them. It is written once it has found in two drawn pictures what the model finds.",
     )

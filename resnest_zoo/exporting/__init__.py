@@ -3,7 +3,7 @@
     graph        what a file computes
     exporting    `export`: check, trace, write, compare
     job          what a writer gets
-    onnx_format, pt2_format   the writers; each has `check(opset)` and `write(job, path)`
+    onnx_format, pt2_format, openvino_format   the writers; each has `check(opset)` and `write(job, *paths)`
     comparison   whether a file finds what the model finds
 
 `resnest_zoo.runtimes` runs the files.

@@ -38,8 +38,8 @@ class Exported:
     """A file that was written, and compared with its model.
 
     Attributes:
-        path: of the file.
-        format: "onnx" or "pt2".
+        path: of the file; of OpenVINO that of the graph, beside which the weights lie.
+        format: "onnx", "pt2" or "openvino".
         size: (height, width) of its input; None where it takes any.
         difference: to the model, on two drawn pictures.
     """
@@ -70,8 +70,8 @@ def export(
 
     Args:
         model: what `get` takes, or a model in evaluation mode on the CPU, in float32.
-        path: the file, which ends in .onnx or .pt2.
-        format: "onnx" or "pt2"; by default what the ending says.
+        path: the file, which ends in .onnx, .pt2 or .xml; to the last belongs a .bin of the same name.
+        format: "onnx", "pt2" or "openvino"; by default what the ending says.
         size: (height, width) of the input, multiples of 32; by default what the model's config makes of a
             picture in landscape format, 800 x 1344 of most.
         dynamic: take an input of any size instead.
