@@ -32,7 +32,7 @@ class ResNeStDetectionModel(DetectionModel):  # type: ignore[misc]  # of a packa
 
     Takes the arguments of SAHI's `DetectionModel`:
 
-    - `model_path`: what `resnest_zoo.get` takes: a name, a checkpoint, an address.
+    - `model_path`: what `resnest_zoo.Predictor` takes: a name, a checkpoint, an address, an exported file.
     - `model`: one that `get` has built instead, which is moved to `device` if one is given.
     - `config_path`: a config file (.yaml) in detectron2's schema, whose checkpoint is `model_path` then.
     - `device`: by default a GPU if there is one. Unlike SAHI's own models this one hides no GPU from the
