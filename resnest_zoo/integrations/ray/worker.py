@@ -147,7 +147,7 @@ class DatasetPredictor:
                         given.append(place)
                         yield source
 
-        results = self._predictor.stream(sources(), batch_size=self._batch_size, errors="yield")
+        results = self._predictor.stream(sources(), batch_size=self._batch_size, encoded=True, errors="yield")
         for number, result in enumerate(results):
             place = given[number]
             yield place, _row(pictures[place]["id"], result)
