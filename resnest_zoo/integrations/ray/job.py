@@ -149,7 +149,7 @@ def predict_dataset(
         if len(left):
             with _cluster(workers):
                 _run(left, known, plan, workers, writer, progress)
-        lacking = 0 if listing.are_shards else len(_without(listing, known))
+        lacking = 0 if listing.are_shards else sum(name not in known for name in listing.ids)
         if lacking:
             raise WorkerError(f"{output}: {lacking} pictures have no row; --resume predicts them")
     return Done(writer.rows, writer.failed, before, writer.parts)
@@ -196,9 +196,10 @@ def _absolute(name: str) -> str:
 
 
 def _without(listing: Listing, known: Known) -> Listing:
-    pairs = zip(listing.ids, listing.addresses, strict=True)
-    left = [(picture_id, address) for picture_id, address in pairs if picture_id not in known]
-    return Listing([picture_id for picture_id, _ in left], [address for _, address in left])
+    if not len(known):
+        return listing
+    left = [place for place, picture_id in enumerate(listing.ids) if picture_id not in known]
+    return Listing([listing.ids[place] for place in left], [listing.addresses[place] for place in left])
 
 
 @contextmanager

@@ -178,11 +178,11 @@ def _chosen(names: list[str], folder: str, source: str) -> Listing:
 
 def _unique(listing: Listing, source: str) -> Listing:
     """Without what is named a second time."""
+    if len(set(listing.ids)) == len(listing):
+        return listing
     first: dict[str, str] = {}
     for picture_id, address in zip(listing.ids, listing.addresses, strict=True):
         first.setdefault(picture_id, address)
-    if len(first) == len(listing):
-        return listing
     logger.warning("%s: %d names repeat and are taken once", source, len(listing) - len(first))
     return Listing(list(first), list(first.values()), listing.are_shards)
 
