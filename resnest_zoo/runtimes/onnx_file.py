@@ -23,7 +23,7 @@ def open_session(path: Path) -> OnnxSession:
         raise ExportError(f"{path}: onnxruntime is not installed: pip install 'resnest-zoo[onnx]'") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors; its warnings are about nodes that it removes
+    options.log_severity_level = 4  # of errors it would tell twice, and it warns of nodes that it removes
     try:
         session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except OSError:

@@ -9,6 +9,7 @@ from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 import torch
+import torchvision  # noqa: F401 - whose operators the programs call
 from torch import Tensor
 
 from resnest_zoo.errors import ExportError

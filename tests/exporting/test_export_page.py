@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from skimage import data
 
 from resnest_zoo import Predictor, get
 from resnest_zoo.cli import main
+from resnest_zoo.errors import ExportError
 from resnest_zoo.exporting.comparison import compare
 from resnest_zoo.exporting.graph import FileGraph
 from resnest_zoo.inference import Prediction
@@ -39,7 +42,7 @@ def check_equal(found: Prediction, expected: Prediction) -> int:
     assert torch.equal(found.classes, expected.classes)
     assert torch.allclose(found.scores, expected.scores, atol=1e-4)
     assert torch.allclose(found.boxes, expected.boxes, atol=1e-2)
-    assert (found.masks != expected.masks).float().mean() < 1e-4
+    assert (found.masks != expected.masks).sum() <= 1e-4 * expected.masks.numel()
     assert (found.panoptic.segment_map != expected.panoptic.segment_map).float().mean() < 1e-3
     return len(found)
 
@@ -55,15 +58,28 @@ def drawn(square: bool) -> np.ndarray:
 @torch.no_grad()
 def check_graph(file: FileDetector, graph: FileGraph, *sizes: tuple[int, int]) -> None:
     """The file alone against the model on the same input, beyond what results show."""
-    photograph = torch.from_numpy(data.chelsea()).permute(2, 0, 1)
+    photograph = torch.from_numpy(data.astronaut()[::2, ::2].copy()).permute(2, 0, 1)
     for height, width in sizes:
         images = photograph[None, :, :height, :width].contiguous()
         inputs = (images, torch.tensor([[height - 7, width - 20]]))
         answer, expected = file._session(*inputs), graph(*inputs)
-        assert compare(expected, answer).detections > 3
+        assert compare(expected, answer).detections > 1
         count = int(expected["counts"][0])
         assert (answer["masks_pasted"] != expected["masks_pasted"])[0, :count].float().mean() < 1e-4
         assert not answer["masks_pasted"][0, count:].any()
+
+
+def check_alone() -> None:
+    """In a process where nothing else is loaded the file runs, by us and by torch with torchvision."""
+    inputs = "torch.zeros((1, 3, 192, 256), dtype=torch.uint8), torch.tensor([[60, 60]])"
+    ours = (
+        f"import torch; from resnest_zoo import runtimes; runtimes.open_file('shapes.pt2')._session({inputs})"
+    )
+    theirs = f"import torch, torchvision; torch.export.load('shapes.pt2').module()({inputs})"
+    folder = str(Path(__file__).parents[2])
+    for code in (ours, theirs):
+        code = f"import sys; sys.path.insert(0, {folder!r}); {code}"
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 @pytest.mark.slow
@@ -93,3 +109,7 @@ def test_the_page_runs_and_its_files_find_what_the_model_finds(tmp_path: Path, m
     program = Predictor("shapes.pt2", score_threshold=0.3)
     part = np.ascontiguousarray(data.coffee()[:192, 100:356])  # padded on neither side
     assert check_equal(program(part), model(part)) > 0
+    for one in (file, program):
+        with pytest.raises(ExportError, match="the"):
+            one.model._session(torch.zeros((1, 3, 100, 101), dtype=torch.uint8), torch.tensor([[60, 60]]))
+    check_alone()
