@@ -147,7 +147,7 @@ export class ModelsView {
 
   /** @private */
   fillState(/** @type {any} */ cell, /** @type {Model} */ model) {
-    const text = `${STATES[model.state]}${amount(model)}`;
+    const text = progressOf(model);
     if (cell.dataset.state !== model.state) {
       const hadFocus = cell.contains(document.activeElement);
       const canLoad = model.state === "absent" || model.state === "failed";
@@ -219,6 +219,11 @@ function metric(/** @type {string} */ title, /** @type {"box_ap" | "mask_ap" | "
 
 function millions(/** @type {number | null} */ parameters) {
   return parameters === null ? "" : `${(parameters / 1e6).toFixed(1)} M`;
+}
+
+/** "fetching, 12 % of 180 MB" */
+export function progressOf(/** @type {Model} */ model) {
+  return `${STATES[model.state]}${amount(model)}`;
 }
 
 function amount(/** @type {Model} */ model) {

@@ -1,6 +1,7 @@
 // What is to be predicted: each picture by each chosen model, a few at a time, again when the server is back.
 
 import { ApiError, ServerLost, loadModel, predict, predictFilm, untilThere } from "./api.js";
+import { progressOf } from "./models.js";
 import { readResult } from "./result.js";
 
 /** @typedef {import("./result.js").Result} Result */
@@ -50,6 +51,8 @@ export class Work {
     this.paces = new Map();
     /** @type {Map<string, Promise<void>>} */
     this.loading = new Map();
+    /** @type {Set<() => void>} called as models are loaded */
+    this.watchers = new Set();
   }
 
   /** Have an item predicted, before all that wait, unless it has been. */
@@ -95,12 +98,11 @@ export class Work {
   load(/** @type {string} */ name) {
     let loading = this.loading.get(name);
     if (!loading) {
-      const model = this.models().find((one) => one.name === name);
       loading = loadModel(name, (progress) => {
-        if (!model) return;
-        model.state = progress.state;
-        Object.assign(model, { message: progress.message, done: progress.done, total: progress.total });
+        const model = this.models().find((one) => one.name === name);
+        if (model) Object.assign(model, progress);
         this.listeners.onModels();
+        for (const show of this.watchers) show();
       }).finally(() => {
         this.loading.delete(name);
         this.listeners.onModels();
@@ -152,8 +154,18 @@ export class Work {
   async ready(/** @type {Item} */ item, /** @type {string} */ name, /** @type {Outcome} */ outcome) {
     const model = this.models().find((one) => one.name === name);
     if (!model || model.state === "ready") return;
-    this.tell(item, outcome, "waiting", `Fetching and verifying ${name}`);
-    await this.load(name);
+    const show = () => {
+      const model = this.models().find((one) => one.name === name);
+      if (model && outcome.status === "waiting")
+        this.tell(item, outcome, "waiting", `${name}: ${progressOf(model)}`);
+    };
+    this.watchers.add(show);
+    try {
+      show();
+      await this.load(name);
+    } finally {
+      this.watchers.delete(show);
+    }
   }
 
   /** @private */
