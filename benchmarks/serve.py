@@ -84,12 +84,9 @@ def served(arguments: Sequence[str]) -> Iterator[tuple[str, int]]:
                 raise ZooError(f"expected the server's address, got {line!r}")
             url = line.split()[-1].rstrip("/")
             end = time.monotonic() + _PATIENCE
-            while requests.get(f"{url}/health", timeout=10).json() != {
-                "status": "ok",
-                "models": [arguments[0]],
-            }:
-                if time.monotonic() > end or process.poll() is not None:
-                    raise ZooError("the server was not ready in time")
+            while not (health := requests.get(f"{url}/health", timeout=10).json())["models"]:
+                if health["status"] == "ok" or time.monotonic() > end or process.poll() is not None:
+                    raise ZooError("the server has no model")
                 time.sleep(0.1)
             yield url, process.pid
         finally:

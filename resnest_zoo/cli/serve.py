@@ -7,8 +7,8 @@ from typing import Any
 
 from resnest_zoo.cli.arguments import CommandParser, add_exact, add_overrides, names, positive
 from resnest_zoo.cli.common import show_warnings
-from resnest_zoo.errors import ConfigError, ZooError
-from resnest_zoo.registry import SHIPPED
+from resnest_zoo.errors import ConfigError, UnknownModelError, ZooError
+from resnest_zoo.registry import SHIPPED, info
 
 _PACKAGES = ("starlette", "uvicorn", "python_multipart")
 _DEFAULTS = {"max_bytes": 25_000_000, "max_film_bytes": 500_000_000, "max_pixels": 50_000_000, "queue": 32}
@@ -103,7 +103,7 @@ def check_installed() -> None:
 def _serve(args: argparse.Namespace) -> int:
     check_installed()
     chosen = args.names or list(SHIPPED[:1])
-    if len(chosen) > 1 and (args.weights or args.class_names or args.overrides):
+    if len(args.names) != 1 and (args.weights or args.class_names or args.overrides):
         raise ConfigError("--weights, --class-names and --set are of one model: name one")
     from resnest_zoo.serve.app import Service
     from resnest_zoo.serve.limits import Limits
@@ -120,7 +120,13 @@ def _serve(args: argparse.Namespace) -> int:
         timeout=float(args.timeout),
         models=args.max_models,
     )
-    models = Models(chosen, lambda source: _build(args, source, chosen[0]), limits, only=args.only)
+    models = Models(
+        chosen,
+        lambda source: _build(args, source),
+        limits,
+        only=args.only,
+        own_weights=args.weights is not None,
+    )
     token = choose_token(args.host, args.token)
     with bind(args.host, args.port) as listening:
         port = listening.getsockname()[1]
@@ -132,15 +138,19 @@ def _serve(args: argparse.Namespace) -> int:
     return 0
 
 
-def _build(args: argparse.Namespace, source: str, named: str) -> Any:
-    """The predictor of a model; what the command says of weights is for the one that it names."""
+def _build(args: argparse.Namespace, source: str) -> Any:
+    """The predictor of a model; what the command says of weights is of the one that it names."""
     from resnest_zoo.api import Predictor
-    from resnest_zoo.registry import list_models
 
     own: dict[str, Any] = {}
-    if args.weights or args.class_names or args.overrides:
-        from resnest_zoo.registry import info
-
-        if source == named or (source in list_models() and info(named).name == source):
-            own = {"weights": args.weights, "categories": args.class_names, "overrides": args.overrides}
+    if args.names and source == _whole_name(args.names[0]):
+        own = {"weights": args.weights, "categories": args.class_names, "overrides": args.overrides}
     return Predictor(source, score_threshold=0.05, device=args.device, exact=args.exact, **own)
+
+
+def _whole_name(name: str) -> str:
+    """Of an alias."""
+    try:
+        return info(name).name
+    except UnknownModelError:
+        return name

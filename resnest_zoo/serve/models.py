@@ -44,7 +44,7 @@ class Shelved:
     Attributes:
         name: in addresses and answers.
         source: what a `Predictor` is built from.
-        entry: of the zoo; None for a checkpoint of one's own.
+        entry: of the zoo, if its weights are; None for a checkpoint of one's own.
         state: see above.
         done: bytes that are there, while it is downloaded.
         total: bytes of all.
@@ -88,6 +88,7 @@ class Models:
         limits: Limits,
         *,
         only: bool = False,
+        own_weights: bool = False,
         others: Iterable[str] | None = None,
     ) -> None:
         """Say what is served.
@@ -97,6 +98,8 @@ class Models:
             build: makes a predictor of what `Shelved.source` is.
             limits: how many may be loaded.
             only: no others can be loaded.
+            own_weights: what is built of the first name has other weights than the zoo's, which are not
+                fetched, and of which nothing was reported.
             others: that can be loaded; by default the whole zoo.
 
         Raises:
@@ -106,7 +109,7 @@ class Models:
         self.only = only
         self._build = build
         self._all: dict[str, Shelved] = {}
-        self._first = [self._put(name).name for name in names]
+        self._first = [self._put(name, known=not own_weights).name for name in names]
         self.default = self._first[0]
         if not only:
             for name in list_models() if others is None else others:
@@ -124,9 +127,9 @@ class Models:
     def __exit__(self, *_: object) -> None:
         self._orders.put(None)  # a download goes on until the process ends; what is there is resumed
 
-    def _put(self, name: str) -> Shelved:
+    def _put(self, name: str, *, known: bool = True) -> Shelved:
         try:
-            entry: Entry | None = info(name)
+            entry: Entry | None = info(name) if known else None
             called = source = info(name).name
         except UnknownModelError:
             if not Path(name).exists() and "://" not in name:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
@@ -22,8 +23,11 @@ pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 import requests
 from PIL import Image
 
-from resnest_zoo.cli import main
+from resnest_zoo.cli import _parser, main
+from resnest_zoo.cli.serve import _build
 from resnest_zoo.data import shapes
+from resnest_zoo.errors import DownloadError
+from resnest_zoo.registry import info
 from tests.serve.running import wait_for
 
 MODEL = "mask_rcnn_resnest14_dcn_shapes"
@@ -61,6 +65,7 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
         (["nix"], "No model is called 'nix'"),
         (["--token", "short"], "--token: expected 16 letters or more"),
         ([MODEL, PANOPTIC, "--weights", "x.pth"], "are of one model: name one"),
+        (["--set", "MODEL.MASK_ON=False"], "are of one model: name one"),
     ],
 )
 def test_wrong_words(capsys: pytest.CaptureFixture[str], words: list[str], expected: str) -> None:
@@ -85,6 +90,17 @@ def test_a_host_of_another_machine(
     assert refused(capsys) == (
         "error: --host 127.0.0.1 --port 8000: cannot listen there: Cannot assign requested address"
     )
+
+
+def test_weights_are_of_the_model_that_is_named(tiny: Path) -> None:
+    file = tiny / info("tiny_mask").artifact.filename
+    words = ["serve", "Tiny-Mask", "--weights", str(file), "--set", "TEST.DETECTIONS_PER_IMAGE=3"]
+    args = _parser("serve").parse_args(words)
+    predictor = _build(args, "tiny_mask")
+    assert predictor.score_threshold == 0.05
+    assert len(predictor(np.zeros((40, 60, 3), np.uint8), score_threshold=0.0)) == 3
+    with pytest.raises(DownloadError):  # which that file is not of
+        _build(args, "tiny_detection")
 
 
 @contextmanager

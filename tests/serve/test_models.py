@@ -110,6 +110,16 @@ def test_a_model_that_cannot_be_built_is_told(caplog: pytest.LogCaptureFixture) 
     assert "/home/somebody" in caplog.text
 
 
+@pytest.mark.usefixtures("tiny")
+def test_where_weights_are_ones_own_the_zoo_s_are_not_fetched() -> None:
+    """Nobody has them here; and what was reported of them says nothing."""
+    with running(names=["tiny_detection"], own_weights=True) as client:
+        row = rows(client)["tiny_detection"]
+        assert (row["state"], row["bytes"]) == ("ready", None)
+        assert row["reported"] == {"box_ap": None, "mask_ap": None, "pq": None}
+        assert client.predict(picture()).json()["model"] == "tiny_detection"
+
+
 def test_others_are_not_there_with_only() -> None:
     with running(only=True) as client:
         assert set(rows(client)) == {NAME}
