@@ -313,7 +313,7 @@ def read_pictures(source: str | Listing, workers: Workers | int = 1, known: Know
         Columns `id` and `address`; of shards `id`, `content` and `error`.
 
     Raises:
-        As `find_pictures`.
+        ZooError: as `find_pictures`.
     """
     pa, data = imported("pyarrow"), imported("ray.data")
     listing = source if isinstance(source, Listing) else find_pictures(_absolute(source))
