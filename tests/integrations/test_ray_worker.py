@@ -236,3 +236,13 @@ def test_the_room_of_a_cluster_is_checked_before_a_job_waits_for_it() -> None:
 def test_other_weights_than_the_jobs_are_refused() -> None:
     with pytest.raises(ConfigError, match="the weights on this machine"):
         DatasetPredictor(Stub, weights="0" * 64)
+
+
+def test_the_hash_is_of_the_weights_however_they_compute(mirror: Any) -> None:
+    """A driver on the CPU and workers on GPUs have to agree."""
+    import resnest_zoo
+
+    model = resnest_zoo.get("tiny_mask")
+    assert hash_weights(resnest_zoo.get("tiny_mask", optimize=True)) == hash_weights(model)
+    next(model.parameters()).data.add_(1e-3)
+    assert hash_weights(model) != hash_weights(resnest_zoo.get("tiny_mask"))
