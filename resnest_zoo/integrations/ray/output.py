@@ -10,7 +10,6 @@ stores do by a copy that appears whole.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -45,8 +44,8 @@ class Store(Protocol):
     def names(self) -> list[str]:
         """What is there, sorted."""
 
-    def read(self, name: str) -> bytes:
-        """All of a file."""
+    def open(self, name: str) -> BinaryIO:
+        """A file to read from, any part of it."""
 
     def write(self, name: str, content: bytes) -> None:
         """A file, whole or not at all."""
@@ -65,8 +64,8 @@ class _Folder:
     def names(self) -> list[str]:
         return sorted(entry.name for entry in os.scandir(self.path)) if self.path.is_dir() else []
 
-    def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+    def open(self, name: str) -> BinaryIO:
+        return (self.path / name).open("rb")
 
     def write(self, name: str, content: bytes) -> None:
         write_staged(self.path / name, content)
@@ -88,9 +87,9 @@ class _Address:
             return []
         return sorted(name.rstrip("/").rpartition("/")[2] for name in self.fs.ls(self.root, detail=False))
 
-    def read(self, name: str) -> bytes:
-        content: bytes = self.fs.cat_file(f"{self.root}/{name}")
-        return content
+    def open(self, name: str) -> BinaryIO:
+        file: BinaryIO = self.fs.open(f"{self.root}/{name}", "rb")
+        return file
 
     def write(self, name: str, content: bytes) -> None:
         self.fs.makedirs(self.root, exist_ok=True)
@@ -219,7 +218,8 @@ def read_job(output: str | Path, store: Store) -> dict[str, Any]:
     if JOB not in store.names():
         raise DataError(f"{output}: no results of `resnest-zoo predict-dataset` ({JOB} is missing)")
     try:
-        return dict(json.loads(store.read(JOB)))
+        with store.open(JOB) as file:
+            return dict(json.load(file))
     except (ValueError, TypeError) as error:
         raise DataError(f"{output}: {JOB} is damaged: {error}") from error
 
@@ -265,10 +265,11 @@ def read_part(store: Store, name: str, columns: list[str] | None = None) -> Any:
     """
     pa, parquet = imported("pyarrow"), imported("pyarrow.parquet")
     try:
-        file = parquet.ParquetFile(io.BytesIO(store.read(name)))
-        if file.schema_arrow.remove_metadata() != schema():
-            raise DataError(f"{name}: has other columns than a part")
-        return file.read(columns=columns)
+        with store.open(name) as content:
+            file = parquet.ParquetFile(content)
+            if file.schema_arrow.remove_metadata() != schema():
+                raise DataError(f"{name}: has other columns than a part")
+            return file.read(columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{name}: cannot be read: {error}") from error
 
