@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,7 +27,6 @@ from resnest_zoo.ops.rle import encode_pasted_masks
 
 Run = Callable[[], Any]
 _OPSET = 20  # DeformConv needs 19
-_WITH_DCN = ("onnxruntime",)  # OpenVINO computes deformable convolutions of two groups by its slow reference
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def _deform_convs() -> Case:
         return lambda: [chosen.deform_conv2d(*call) for call in calls]
 
     ours = {"exact": lambda: lambda: module(*inputs)} | _implementations("deform_conv2d", ready)
-    return Case("deform_convs", ours, module, inputs, _WITH_DCN)
+    return Case("deform_convs", ours, module, inputs)
 
 
 class _RoiAlign(nn.Module):
@@ -187,8 +186,7 @@ def _bottom_up(name: str) -> Case:
 
     module = _AsList(model.backbone.bottom_up)
     ours = {"exact": lambda: lambda: module(batch.tensor), "optimized": optimized}
-    case = Case(f"bottom_up_{name.rpartition('rcnn_')[2]}", ours, module, (batch.tensor,))
-    return replace(case, runtimes=_WITH_DCN) if name.endswith("_dcn") else case
+    return Case(f"bottom_up_{name.rpartition('rcnn_')[2]}", ours, module, (batch.tensor,))
 
 
 class _AsList(nn.Module):
@@ -265,11 +263,15 @@ def build_onnxruntime(case: Case) -> Run:
 
 
 def build_openvino(case: Case) -> Run:
-    """The operation in OpenVINO, converted from PyTorch by its own front end."""
+    """The operation in OpenVINO, converted as `resnest-zoo export` does it."""
     import openvino
 
+    from resnest_zoo.exporting.openvino_format import convert
+
     assert case.module is not None
-    converted = openvino.convert_model(case.module.eval(), example_input=case.inputs)
+    exported = torch.onnx.export(case.module.eval(), case.inputs, opset_version=_OPSET, verbose=False)
+    assert exported is not None
+    converted = convert(exported.model_proto.SerializeToString())
     exact = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.compile_model(converted, "CPU", exact)
     arrays = [x.numpy() for x in case.inputs]

@@ -400,7 +400,7 @@ class Predictor(PicturePredictor):
 
         Args:
             model: what `get` takes, or a model already built, which is taken as it is, where it is; or a file
-                that `export` has written, "model.onnx", which is run on the CPU by its own runtime.
+                that `export` has written, such as "model.onnx", which is run on the CPU by its own runtime.
             score_threshold: detections below it are left out, 0-1.
             classes: names of the classes whose detections are kept; None for all.
             max_detections: no more detections of a picture than so many, the best.

@@ -26,7 +26,7 @@ _UNTOLD = (
 _CONFIGS = (".yaml", ".yml")
 # Names that mean a file, also one that is missing.
 _ENDINGS = (*_CONFIGS, ".safetensors")
-_EXPORTED = (".onnx", ".pt2")
+_EXPORTED = (".onnx", ".pt2", ".xml")
 # In a folder or repository of one model: all that it needs, and a copy of its config for readers.
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
 NUM_THINGS = "MODEL.ROI_HEADS.NUM_CLASSES"

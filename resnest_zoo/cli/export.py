@@ -46,7 +46,7 @@ def add_commands(commands: Any) -> None:
     export.add_argument("--opset", type=positive, default=20, metavar="N", help="of ONNX; default 20")
     export.add_argument("-w", "--weights", metavar="PATH|URL", help="another checkpoint")
     export.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="the file; default NAME.onnx, NAME.pt2"
+        "-o", "--output", type=Path, metavar="FILE", help="the file; default NAME.onnx, NAME.pt2, NAME.xml"
     )
     add_overrides(export)
     export.set_defaults(run=_export)
@@ -84,8 +84,11 @@ def _stem(name: str) -> str:
 
 
 def _tell(done: Exported) -> None:
+    from resnest_zoo.runtimes import files_of
+
+    size = sum(path.stat().st_size for path in files_of(done.path, done.format))
     taken = "any size" if done.size is None else f"{done.size[0]} x {done.size[1]}"
-    print(f"{done.path}: {done.path.stat().st_size / 1e6:.1f} MB, input of {taken}")
+    print(f"{done.path}: {size / 1e6:.1f} MB, input of {taken}")
     found = done.difference
     if not found.detections:
         print("compared with the model on two drawn pictures, in which neither finds anything above 0.3")

@@ -22,7 +22,7 @@ from resnest_zoo.registry import info
 if TYPE_CHECKING:
     from resnest_zoo.inference import PicturePredictor
 
-_EXPORTED = (".onnx", ".pt2")  # as `runtimes.FORMATS`, which loads torch
+_EXPORTED = (".onnx", ".pt2", ".xml")  # as `runtimes.FORMATS`, which loads torch
 
 _INPUTS = (
     "picture, folder of pictures, pattern such as 'shots/*.png', list of pictures (.txt, one a line), "
