@@ -14,6 +14,8 @@ from pathlib import Path
 HEAD = 512  # first bytes that tell
 # What people call checkpoints; only for what no bytes tell.
 ENDINGS = (".safetensors", ".pth", ".pt", ".pkl", ".bin", ".ckpt")
+# Of each format that models are exported in, by which alone its files are told.
+EXPORTED = {"onnx": ".onnx", "pt2": ".pt2", "openvino": ".xml"}
 
 
 class Format(Enum):

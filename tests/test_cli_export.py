@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import resnest_zoo
-from resnest_zoo.cli import export, main, predict
+from resnest_zoo.cli import export, main
 from resnest_zoo.errors import ConfigError, UnknownModelError
 from resnest_zoo.exporting import WRITERS, Difference, Exported
+from resnest_zoo.recognition import EXPORTED
 from resnest_zoo.runtimes import FORMATS
 from tests.runtimes.eager import as_file
 
@@ -108,10 +110,14 @@ def test_unknown_names_and_files_are_one_line(tmp_path, capsys: Capture):
     assert "missing.onnx: no such file; `resnest-zoo export` writes one" in capsys.readouterr().err
 
 
-def test_the_command_line_knows_the_formats_without_torch():
-    assert {name: ending for name, (ending, _) in FORMATS.items()} == export.FORMATS
-    assert tuple(export.FORMATS.values()) == predict._EXPORTED
-    assert set(WRITERS) == set(FORMATS)
+@pytest.mark.parametrize("name", EXPORTED)
+def test_every_format_has_a_writer_and_a_runtime(name, tmp_path, capsys: Capture):
+    assert find_spec(f"resnest_zoo.exporting.{WRITERS[name]}")
+    assert find_spec(f"resnest_zoo.runtimes.{FORMATS[name][1]}")
+    assert main(["predict", "x.jpg", "--model", f"missing{EXPORTED[name]}"]) == 1
+    assert "no such file; `resnest-zoo export` writes one" in capsys.readouterr().err
+    with pytest.raises(UnknownModelError, match="an exported file is no model to be built"):
+        resnest_zoo.get(f"missing{EXPORTED[name]}")
 
 
 def test_predict_runs_a_file(tmp_path, monkeypatch, capsys: Capture):

@@ -35,7 +35,7 @@ TABLE: dict[str, set[str] | str] = {
     "evaluation": {"annotations", "structures", "distributed", "ops"},
     "inference": {"models", "data", "evaluation", "annotations", "structures", "ops", "config", "hub"},
     "optimization": {"models", "structures", "ops", "config"},
-    "runtimes": {"models", "structures", "config"},
+    "runtimes": {"recognition", "models", "structures", "config"},
     "training": {
         "annotations",
         "models",

@@ -14,7 +14,7 @@ from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import Checkpoint
 from resnest_zoo.config import Config, load_config, parse_config
 from resnest_zoo.errors import CheckpointError, UnknownModelError, cut, shown
-from resnest_zoo.recognition import ENDINGS, HEAD, find_format, find_stranger
+from resnest_zoo.recognition import ENDINGS, EXPORTED, HEAD, find_format, find_stranger
 from resnest_zoo.registry import Entry, info
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,6 @@ _UNTOLD = (
 _CONFIGS = (".yaml", ".yml")
 # Names that mean a file, also one that is missing.
 _ENDINGS = (*_CONFIGS, ".safetensors")
-_EXPORTED = (".onnx", ".pt2", ".xml")
 # In a folder or repository of one model: all that it needs, and a copy of its config for readers.
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
 NUM_THINGS = "MODEL.ROI_HEADS.NUM_CLASSES"
@@ -72,7 +71,7 @@ def find_origin(name: str | Path, progress: bool | None = None) -> Origin:
         CheckpointError: it is a checkpoint that does not tell what it was built from.
         RegistryError, DownloadError: it is no clean address, or its file cannot be had.
     """
-    if str(name).lower().endswith(_EXPORTED):
+    if str(name).lower().endswith(tuple(EXPORTED.values())):
         raise UnknownModelError(
             f"{cut(str(name))}: an exported file is no model to be built, loaded or trained; "
             "resnest_zoo.Predictor and `resnest-zoo predict` run it"

@@ -10,12 +10,10 @@ from resnest_zoo.cli.arguments import add_overrides, positive
 from resnest_zoo.cli.common import show_warnings
 from resnest_zoo.cli.predict import model_name
 from resnest_zoo.errors import ConfigError
+from resnest_zoo.recognition import EXPORTED
 
 if TYPE_CHECKING:
     from resnest_zoo.exporting import Exported
-
-# As `runtimes.FORMATS`, which loads torch.
-FORMATS = {"onnx": ".onnx", "pt2": ".pt2", "openvino": ".xml"}
 
 
 def add_commands(commands: Any) -> None:
@@ -28,7 +26,7 @@ def add_commands(commands: Any) -> None:
     )
     export.add_argument("model", metavar="NAME", help="of the zoo; also a config, a checkpoint or hf://…")
     export.add_argument(
-        "-f", "--format", choices=tuple(FORMATS), help="by default what --output ends in, or onnx"
+        "-f", "--format", choices=tuple(EXPORTED), help="by default what --output ends in, or onnx"
     )
     shape = export.add_mutually_exclusive_group()
     shape.add_argument(
@@ -54,7 +52,7 @@ def add_commands(commands: Any) -> None:
 
 def _export(args: argparse.Namespace) -> int:
     name = model_name(args.model)
-    output = args.output or Path(_stem(name) + FORMATS[args.format or "onnx"])
+    output = args.output or Path(_stem(name) + EXPORTED[args.format or "onnx"])
     show_warnings()
     from resnest_zoo.exporting import export
 

@@ -17,12 +17,11 @@ from resnest_zoo.cli.inputs import find_inputs
 from resnest_zoo.cli.predictions import Named, Record, describe_run, name_pictures
 from resnest_zoo.errors import ConfigError, ExportError, UnknownModelError, shown
 from resnest_zoo.hub.staging import remove_staged
+from resnest_zoo.recognition import EXPORTED
 from resnest_zoo.registry import info
 
 if TYPE_CHECKING:
     from resnest_zoo.inference import PicturePredictor
-
-_EXPORTED = (".onnx", ".pt2", ".xml")  # as `runtimes.FORMATS`, which loads torch
 
 _INPUTS = (
     "picture, folder of pictures, pattern such as 'shots/*.png', list of pictures (.txt, one a line), "
@@ -187,7 +186,7 @@ def model_name(model: str) -> str:
         is_file = os.path.isfile(path) or os.path.isfile(inside)  # noqa: PTH113  # which never raises
         if is_file or "://" in model or model.lower().endswith((".yaml", ".yml", ".safetensors")):
             return model
-        if model.lower().endswith(_EXPORTED):
+        if model.lower().endswith(tuple(EXPORTED.values())):
             raise ExportError(f"{model}: no such file; `resnest-zoo export` writes one") from error
         if model.lower().endswith((".pth", ".pt", ".pkl", ".bin")):
             raise UnknownModelError(

@@ -28,7 +28,7 @@ from resnest_zoo.runtimes import FORMATS, Description, FileDetector, files_of, o
 from resnest_zoo.structures import SizeHW
 
 # Of each format the module of this room that writes it. What `runtimes.FORMATS` lists it can run.
-WRITERS = {"onnx": "onnx_format", "pt2": "pt2_format", "openvino": "openvino_format"}
+WRITERS = {name: f"{name}_format" for name in FORMATS}
 _LEAST_SIDE = 65  # of a file of any size, pixels: the coarsest level of the pyramid then has two cells
 _SEEDS = (1, 2)
 

@@ -16,15 +16,12 @@ from importlib import import_module
 from pathlib import Path
 
 from resnest_zoo.errors import ExportError
+from resnest_zoo.recognition import EXPORTED
 from resnest_zoo.runtimes.description import Description
 from resnest_zoo.runtimes.detector import FileDetector, PanopticFileDetector, Session
 
 # Of each format the ending of its files and the module of this room that opens them.
-FORMATS = {
-    "onnx": (".onnx", "onnx_file"),
-    "pt2": (".pt2", "pt2_file"),
-    "openvino": (".xml", "openvino_file"),
-}
+FORMATS = {name: (ending, f"{name}_file") for name, ending in EXPORTED.items()}
 _BESIDE = {"openvino": (".bin",)}  # endings of what a format keeps beside its file
 
 __all__ = [
