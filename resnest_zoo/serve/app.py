@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -286,8 +287,8 @@ async def predict(request: Request) -> Response:
         futures = [service.queue.submit(predictor, image, threshold) for image in images]
         del images
         try:
-            waiting = asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
-            found = _checked(await _answers(request, waiting, service.limits.timeout))
+            await _wait(request, futures, service.limits.timeout)
+            found = _checked(futures)
         finally:
             for future in futures:
                 future.cancel()
@@ -319,39 +320,42 @@ def _late(timeout: float) -> RefusalError:
     return RefusalError(503, "timeout", f"no answer in {timeout:g} s, the server's --timeout; try again", 5)
 
 
-async def _answers(request: Request, waiting: asyncio.Future[list[Any]], timeout: float) -> list[Any]:
-    """The answers, unless the client goes or the time is over.
+async def _wait(request: Request, futures: Sequence[Future[Found]], timeout: float) -> None:
+    """Wait for all answers, unless the client goes or the time is over.
 
     Raises:
         ClientDisconnect: it went.
         RefusalError: it is over.
     """
-    async with watched(request) as gone:
-        both: set[asyncio.Future[Any]] = {waiting, gone}
-        done, _ = await asyncio.wait(both, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    if waiting in done:
-        return waiting.result()
-    waiting.cancel()
-    if gone in done:
+    all_there = asyncio.create_task(asyncio.wait([asyncio.wrap_future(one) for one in futures]))
+    try:
+        async with watched(request) as gone:
+            both: set[asyncio.Task[Any]] = {all_there, gone}
+            done, _ = await asyncio.wait(both, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        all_there.cancel()
+    if gone in done and all_there not in done:
         raise ClientDisconnect
-    raise _late(timeout)
+    if not done:
+        raise _late(timeout)
 
 
-def _checked(results: list[Any]) -> list[Found]:
+def _checked(futures: Sequence[Future[Found]]) -> list[Found]:
     """The answers, if all are some.
 
     Raises:
         RefusalError: a picture broke the model, or the server ends.
     """
-    for number, result in enumerate(results, start=1):
-        if isinstance(result, asyncio.CancelledError):
+    for number, future in enumerate(futures, start=1):
+        if future.cancelled():
             raise RefusalError(503, "ending", "the server ends", 5)
-        if isinstance(result, ZooError):
-            raise RefusalError(422, "bad_picture", f"picture {number}: {without_paths(str(result))}")
-        if isinstance(result, BaseException):
-            logger.error("a picture failed", exc_info=result)
+        error = future.exception()
+        if isinstance(error, ZooError):
+            raise RefusalError(422, "bad_picture", f"picture {number}: {without_paths(str(error))}")
+        if error is not None:
+            logger.error("a picture failed", exc_info=error)
             raise RefusalError(500, "failed", f"picture {number}: the model failed at it; the log says why")
-    return results
+    return [future.result() for future in futures]
 
 
 def _written(

@@ -109,15 +109,17 @@ class Queue:
         """Hold places in the queue, from before a picture is read until it is answered.
 
         Raises:
-            RefusalError: it is full.
+            RefusalError: it is full, or so slow that the answer would come too late.
         """
         with self._changed:
-            if self.taken + count > self.limits.queue:
-                seconds = min(30, max(1, math.ceil(self.taken * self._pace)))
+            wait = self.taken * self._pace
+            if self.taken + count > self.limits.queue or wait > self.limits.timeout:
+                seconds = min(30, max(1, math.ceil(wait)))
                 raise RefusalError(
                     503,
                     "busy",
-                    f"all {self.limits.queue} places of the queue are taken; try again in {seconds} s",
+                    f"{self.taken} pictures wait, for {wait:.0f} s; at most {self.limits.queue}, and "
+                    f"{self.limits.timeout:g} s, are accepted; try again in {seconds} s",
                     seconds,
                 )
             self.taken += count

@@ -35,6 +35,8 @@ class StubPredictor:
         free: cleared, it holds the model before its next batch.
         batches: sizes of the batches so far.
         seen: (height, width) of the pictures so far.
+        breaks: what it raises.
+        waiting: a batch has begun, and is held.
     """
 
     def __init__(self) -> None:
@@ -45,6 +47,7 @@ class StubPredictor:
         self.batches: list[int] = []
         self.seen: list[tuple[int, int]] = []
         self.breaks: Exception | None = None
+        self.waiting = False
 
     def stream(
         self,
@@ -60,7 +63,9 @@ class StubPredictor:
         assert encoded
         source, index = iter(pictures), 0
         while batch := list(islice(source, batch_size or 1)):
+            self.waiting = not self.free.is_set()
             assert self.free.wait(20)
+            self.waiting = False
             if self.breaks is not None:
                 raise self.breaks
             self.batches.append(len(batch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import socket
@@ -39,14 +40,19 @@ def whole_answer(connection: socket.socket) -> bytes:
     return content
 
 
-def test_pictures_that_come_together_share_a_batch() -> None:
-    with running(Limits(batch=4, window=1.0)) as client, ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(client.predict, [picture()] * 8))
-        assert [answer.json()["batch"] for answer in answers] == [4] * 8
-        assert client.stub.batches == [4, 4]
+def test_pictures_that_wait_together_share_a_batch() -> None:
+    with running(Limits(batch=4)) as client, ThreadPoolExecutor(9) as pool:
+        client.stub.free.clear()
+        first = pool.submit(client.predict, picture())
+        wait_for(lambda: client.stub.waiting)
+        others = [pool.submit(client.predict, picture()) for _ in range(8)]
+        wait_for(lambda: sum(map(len, client.service.queue._waiting.values())) == 8)
+        client.stub.free.set()
+        assert first.result().json()["batch"] == 1
+        assert [answer.result().json()["batch"] for answer in others] == [4] * 8
         metrics = client.get("/metrics").text
-        assert "resnest_zoo_batches_total 2\n" in metrics
-        assert "resnest_zoo_pictures_total 8\n" in metrics
+        assert "resnest_zoo_batches_total 3\n" in metrics
+        assert "resnest_zoo_pictures_total 9\n" in metrics
 
 
 def test_one_that_comes_alone_waits_no_longer_than_the_window() -> None:
@@ -84,8 +90,7 @@ def test_what_waits_is_dropped_when_its_client_goes() -> None:
     with running() as client, ThreadPoolExecutor(1) as pool:
         client.stub.free.clear()
         first = pool.submit(client.predict, picture(40))
-        wait_for(lambda: client.service.queue.taken == 1)
-        time.sleep(0.05)  # it is under way
+        wait_for(lambda: client.stub.waiting)
         gone = send_and_leave(client, picture(41))
         wait_for(lambda: client.service.queue.taken == 2)
         gone.close()
@@ -97,7 +102,19 @@ def test_what_waits_is_dropped_when_its_client_goes() -> None:
         assert client.service.metrics.get("dropped_total") == 1
 
 
-def test_an_answer_that_takes_too_long_is_given_up() -> None:
+def test_what_would_be_late_is_told_at_once() -> None:
+    with running(Limits(timeout=10.0)) as client, ThreadPoolExecutor(1) as pool:
+        client.service.queue._pace = 11.0
+        client.stub.free.clear()
+        first = pool.submit(client.predict, picture())  # nothing is before it
+        wait_for(lambda: client.service.queue.taken == 1)
+        refused = client.predict(picture())
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "11")
+        client.stub.free.set()
+        assert first.result().status_code == 200
+
+
+def test_an_answer_that_takes_too_long_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     with running(Limits(timeout=0.2)) as client:
         client.stub.free.clear()
         late = client.predict(picture())
@@ -106,6 +123,8 @@ def test_an_answer_that_takes_too_long_is_given_up() -> None:
         assert client.service.queue.taken == 0
         client.stub.free.set()
         assert client.predict(picture()).status_code == 200
+    gc.collect()
+    assert caplog.text == ""  # no result that nobody took
 
 
 def test_a_body_that_comes_too_slowly_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
