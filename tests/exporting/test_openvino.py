@@ -13,8 +13,10 @@ from torchvision.ops import deform_conv2d
 
 import resnest_zoo
 from resnest_zoo.errors import ExportError
-from resnest_zoo.exporting import openvino_format
+from resnest_zoo.exporting import exporting, openvino_format
+from resnest_zoo.exporting.job import Job
 from resnest_zoo.runtimes import files_of, openvino_file
+from tests.exporting.test_exporting import Stand, moved
 
 NAME = "mask_rcnn_resnest14_dcn_shapes"
 _REASON = "resnest-zoo[openvino] is not installed"
@@ -100,3 +102,42 @@ def test_a_predictor_of_both_files_finds_what_the_model_finds(tmp_path: Path) ->
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
     with pytest.raises(ExportError, match=r"model\.bin beside it is of another export"):
         resnest_zoo.Predictor(tmp_path / "model.xml")
+
+
+class Pair(Stand):
+    """A writer of two files that needs no exporter."""
+
+    def write(self, job: Job, path: Path, *beside: Path) -> None:
+        super().write(job, path)
+        beside[0].write_bytes(b"its weights")
+
+    def open_session(self, path: Path, file_format: str, *beside: Path) -> Stand:
+        assert [part.read_bytes() for part in (path, *beside)] == [b"a file", b"its weights"]
+        return self
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_both_files_are_there_or_none(agrees: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Pair((lambda answer: None) if agrees else moved)
+    monkeypatch.setitem(sys.modules, "resnest_zoo.exporting.openvino_format", pair)
+    monkeypatch.setattr(exporting, "open_session", pair.open_session)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    if agrees:
+        resnest_zoo.export(NAME, folder / "model.xml", size=(128, 160))
+    else:
+        with pytest.raises(ExportError, match=r"model\.xml: not written, since the file does not do"):
+            resnest_zoo.export(NAME, folder / "model.xml", size=(128, 160))
+    assert sorted(path.name for path in folder.iterdir()) == ["model.bin", "model.xml"] * agrees
+
+
+def test_openvinos_models_of_others_are_refused(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino", reason=_REASON)
+    from openvino import opset8
+
+    x = opset8.parameter([1], np.float32)
+    openvino.serialize(
+        openvino.Model([opset8.relu(x)], [x]), str(tmp_path / "m.xml"), str(tmp_path / "m.bin")
+    )
+    with pytest.raises(ExportError, match=r"m\.xml: was not written by `resnest-zoo export`"):
+        resnest_zoo.Predictor(tmp_path / "m.xml")
