@@ -162,9 +162,8 @@ def compare(photos: list[Path], folder: Path) -> bool:
         f"  ratio {picture / alone:.3f}: workers {workers:.3f}, driver {driver:.3f}, others {services:.3f},"
     )
     print(f"  in {clock:.3f} s by the clock; on a machine where two workers are never kept waiting it")
-    print(
-        f"  would be {quiet:.3f}, ratio {quiet / alone:.3f}; the start: {spent[FEW].all:.1f} s with {FEW} pictures"
-    )
+    print(f"  would be {quiet:.3f}, ratio {quiet / alone:.3f}")
+    print(f"  the start and {FEW} pictures: {spent[FEW].all:.1f} s")
     return picture <= MOST * alone
 
 
