@@ -15,6 +15,7 @@ pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
 import jsonschema
 
+from benchmarks.serve import compare
 from resnest_zoo.cli import _parser
 from resnest_zoo.serve import bodies, limits, metrics
 from resnest_zoo.serve.app import Service, build_app
@@ -94,6 +95,14 @@ def test_the_metrics_of_the_page_are_those_of_the_code() -> None:
     text = (ROOT / PAGE).read_text(encoding="utf-8").split("## Metrics")[1]
     named = {name.removeprefix(metrics.PREFIX) for name in re.findall(r"`(resnest_zoo_\w+)", text)}
     assert named == set(metrics._HELP)
+
+
+def test_the_benchmark_sees_what_differs() -> None:
+    row = {"image_id": 0, "category_id": 3, "bbox": [0.0, 0.0, 2.0, 2.0], "score": 0.5}
+    answer = json.dumps({"predictions": [{"predictions": [{**row, "image_id": 4}]}]}).encode()
+    assert compare(answer, [row]) is None
+    assert "expected 2 rows, got 1" in str(compare(answer, [row, row]))
+    assert "0.50001" in str(compare(answer, [{**row, "score": 0.50001}]))
 
 
 def test_metrics_are_in_the_format() -> None:
