@@ -182,9 +182,7 @@ def measure(args: argparse.Namespace, predictor: Predictor, arguments: list[str]
     latency = sorted(total.seconds) or [0.0]
     middle, late = latency[len(latency) // 2], latency[min(len(latency) - 1, int(0.95 * len(latency)))]
     growth = (statistics.median(memory[-2:]) - memory[0]) / 2**20
-    print(
-        f"{args.model}, {found} found in {len(files)} pictures, {torch.get_num_threads()} threads, loop exact"
-    )
+    print(f"{args.model}, {found} found in {len(files)} pictures, {torch.get_num_threads()} threads")
     print(f"requests    {total}, {args.at_once} at once; burst of {_BURST}: {burst}")
     print(f"latency     p50 {1000 * middle:.0f} ms, p95 {1000 * late:.0f} ms")
     print(
