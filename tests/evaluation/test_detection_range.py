@@ -106,6 +106,7 @@ def test_the_range_is_the_seeds_and_widens_with_the_level(tmp_path: Path) -> Non
     assert span()[0] < low < high < span()[1]
 
 
+@pytest.mark.slow
 def test_the_range_of_samples_holds_the_ap_of_the_whole(tmp_path: Path) -> None:
     """The AP of samples alone, with the same spread around it, does much worse."""
     build = scattered(300, seed=9, categories=20)

@@ -179,6 +179,7 @@ def test_a_film_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["b.mp4"]
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_no_film(tmp_path: Path) -> None:
     program = (
         "import os, sys\nfrom resnest_zoo.inference.film import VideoWriter\n"
@@ -202,6 +203,7 @@ def test_wrong_arguments_are_told(tmp_path: Path) -> None:
         film.write(picture(0, (64, 48)))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_film(tmp_path: Path) -> None:
     """The smallest growth of any 50 frames: what else the process allocates is not in all of them."""
     source = write_film(tmp_path / "a.mp4", [40 * k for k in range(300)], sound="aac")

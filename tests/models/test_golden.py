@@ -22,24 +22,19 @@ from tests.models import tiny
 
 FOLDER = Path(__file__).parents[1] / "golden"
 FILES = sorted(FOLDER.glob("*.npz"))
-# BGR and strided 1x1 in float64; RGB, split attention, deformable ones and masks are quick in float32.
-QUICK = {"faster_rcnn_resnet50.npz"}
-QUICK_FLOAT32 = {"faster_rcnn_resnest50_dcn.npz", "mask_rcnn_resnest50.npz"}
+# BGR and strided 1x1, split attention with deformable ones, and masks: quick in float32 alone.
+QUICK_FLOAT32 = {"faster_rcnn_resnet50.npz", "faster_rcnn_resnest50_dcn.npz", "mask_rcnn_resnest50.npz"}
 FLOAT32 = (
     *sorted(QUICK_FLOAT32),
-    "faster_rcnn_resnet50.npz",
     "mask_cascade_resnest50.npz",
     "mask_cascade_resnet50.tta.npz",
     "panoptic_resnest200_3x.combine.npz",
 )
 
 
-def marked(names: list[str], quick: set[str]) -> list[Any]:
-    return [pytest.param(n, marks=() if n in quick else pytest.mark.slow) for n in names]
-
-
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_threads")
-@pytest.mark.parametrize("name", marked([path.name for path in FILES], QUICK))
+@pytest.mark.parametrize("name", [path.name for path in FILES])
 def test_the_model_gives_what_the_reference_gave(name):
     outcome = golden.check(FOLDER / name)
     assert outcome.failures == []
@@ -47,7 +42,9 @@ def test_the_model_gives_what_the_reference_gave(name):
 
 
 @pytest.mark.usefixtures("all_threads")
-@pytest.mark.parametrize("name", marked(list(FLOAT32), QUICK_FLOAT32))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK_FLOAT32 else pytest.mark.slow) for n in FLOAT32]
+)
 def test_a_float32_run_agrees_within_the_stated_tolerance(name):
     assert golden.check(FOLDER / name, torch.float32).failures == []
 
