@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +170,30 @@ def test_a_file_is_no_output(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
         open_store(tmp_path / "x")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted where Linux lists them")
+def test_reading_leaves_no_thread_that_holds_a_file_as_the_interpreter_ends(tmp_path: Path) -> None:
+    """Such a one releases it when Python's lock can no longer be had, which aborts the process."""
+    write(tmp_path, table("a"), table("b"))
+    program = """
+import sys
+from pathlib import Path
+from resnest_zoo.integrations.ray import read_predictions
+
+def threads():
+    names = (path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+    return sum(not name.startswith("jemalloc") for name in names)
+
+results = read_predictions(sys.argv[1])
+before = threads()
+assert len(list(results.rows())) == 2
+print(threads() - before)
+"""
+    (tmp_path / "_job.json").write_text(
+        json.dumps({**JOB_OF_ONE, "things": {}, "stuff": {}}), encoding="utf-8"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "0"

@@ -266,10 +266,11 @@ def read_part(store: Store, name: str, columns: list[str] | None = None) -> Any:
     pa, parquet = imported("pyarrow"), imported("pyarrow.parquet")
     try:
         with store.open(name) as content:
-            file = parquet.ParquetFile(content)
+            # No threads of Arrow's: as the interpreter ends, they let go of the file, and abort it.
+            file = parquet.ParquetFile(content, pre_buffer=False)
             if file.schema_arrow.remove_metadata() != schema():
                 raise DataError(f"{name}: has other columns than a part")
-            return file.read(columns=columns)
+            return file.read(columns=columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{name}: cannot be read: {error}") from error
 
