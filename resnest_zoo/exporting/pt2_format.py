@@ -23,6 +23,15 @@ def write(job: Job, path: Path) -> None:
         OSError: it cannot be written.
     """
     program = job.program
+    _forget_lines(program)
     with warnings.catch_warnings(), path.open("wb") as file:
         warnings.simplefilter("ignore")
         torch.export.save(program, file, extra_files={METADATA: json.dumps(job.description.encode())})
+
+
+def _forget_lines(program: torch.export.ExportedProgram) -> None:
+    """Drop what each node tells of the exporting machine: folders, and lines of the code that made it."""
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,12 @@ from torch import Tensor
 
 import resnest_zoo
 from resnest_zoo.errors import ConfigError, ExportError
-from resnest_zoo.exporting import exporting, onnx_format
+from resnest_zoo.exporting import exporting, onnx_format, pt2_format
 from resnest_zoo.exporting.comparison import compare, make_picture
 from resnest_zoo.exporting.graph import FileGraph
 from resnest_zoo.exporting.job import Job
 from resnest_zoo.models import GeneralizedRCNN
-from resnest_zoo.runtimes import open_file
+from resnest_zoo.runtimes import Description, open_file
 from tests.models import tiny
 
 SHAPES = "panoptic_resnest14_dcn_shapes"
@@ -248,3 +249,19 @@ def test_pictures_without_a_detection_compare():
     model = tiny.tiny_model(*tiny.MASK, *tiny.NOTHING_FOUND).float()
     answer = FileGraph(model)(*make_picture((64, 96), (64, 96), 1))
     assert compare(answer, answer).detections == 0
+
+
+class Doubled(torch.nn.Module):
+    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor]:
+        secret = images * 2  # a word that is nobody's business
+        return (secret + sizes.sum(),)
+
+
+def test_a_program_tells_nothing_of_the_machine_that_wrote_it(model: GeneralizedRCNN, tmp_path: Path) -> None:
+    description = Description(model.config.dump(), model.categories, (64, 64), 32, 32)
+    job = Job(Doubled(), [(torch.zeros(1, 3, 64, 64), torch.tensor([[64, 64]]))], description, 20)
+    pt2_format.write(job, tmp_path / "m.pt2")
+    with zipfile.ZipFile(tmp_path / "m.pt2") as file:
+        texts = [file.read(name) for name in file.namelist()]
+    assert any(b"aten.mul" in text for text in texts)
+    assert not any(word in text for text in texts for word in (b"nobody", b".py", str(tmp_path).encode()))
