@@ -5,10 +5,10 @@
     python -m benchmarks.exports --dynamic mask_rcnn_resnest50 --record      # some of any size, too
 
 Weights are defined by their names (`golden`); photographs are those of scikit-image, resized to fit. A file
-is as its model where each detection of the model with a score above 0.3 is found at an IoU of 0.99 or more,
-with a score within 1e-4 (`resnest_zoo.exporting.comparison`). Times are the process's CPU time on one
-thread, of everything up to boxes and the masks in them; contenders take turns and a ratio is that of
-neighbours.
+is as its model where each detection of the model with a score above 0.3, or of its surest where few are, is
+found at an IoU of 0.99 or more, with a score within 1e-4 (`resnest_zoo.exporting.comparison`). Times are the
+process's CPU time on one thread, of everything up to boxes and the masks in them; contenders take turns and a
+ratio is that of neighbours.
 
 With `--record` each model's rows go into the file in benchmarks/results as soon as they are there, and what
 stands there already, of the same versions, is not measured again.
@@ -75,7 +75,7 @@ class Cell:
         format: of the file.
         size: of its input, pixels; with "any" before it where the file takes any.
         outcome: "equal", or what was wrong.
-        detections: of the model with a score above 0.3, in all photographs.
+        detections: of the model that were compared, in all photographs.
         box_pixels: largest difference of their corners.
         score: largest difference of their scores.
         masks: largest difference of their masks' probabilities.

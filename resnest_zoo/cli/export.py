@@ -89,9 +89,9 @@ def _tell(done: Exported) -> None:
     print(f"{done.path}: {size / 1e6:.1f} MB, input of {taken}")
     found = done.difference
     if not found.detections:
-        print("compared with the model on two drawn pictures, in which neither finds anything above 0.3")
+        print("compared with the model on two drawn pictures, in which neither finds anything")
         return
     print(
-        f"compared with the model on two drawn pictures: {found.detections} detections above 0.3, boxes "
+        f"compared with the model on two drawn pictures: {found.detections} detections, boxes "
         f"within {found.boxes:.1g} pixels, scores within {found.scores:.1g}"
     )

@@ -92,7 +92,7 @@ def test_the_page_runs_and_its_files_find_what_the_model_finds(tmp_path: Path, m
     names = run_page()
     out = capsys.readouterr().out
     assert "shapes.onnx: " in out
-    assert "detections above 0.3, boxes within" in out
+    assert "detections, boxes within" in out
     assert sorted(path.name for path in tmp_path.glob("shapes*")) == ["shapes.onnx", "shapes.pt2"]
     # What the page computes with NumPy is what the front finds.
     counted = [k for k in range(names["counts"][0]) if names["scores"][0, k] >= 0.5]

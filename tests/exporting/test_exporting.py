@@ -245,6 +245,18 @@ def test_what_the_file_finds_alone_counts_too_but_not_what_hardly_differs(model)
 
 
 @torch.no_grad()
+def test_the_surest_are_compared_where_none_is_sure(model):
+    answer = FileGraph(model)(*make_picture((64, 96), (64, 96), 1))
+    count = int(answer["counts"][0])
+    answer["scores"][0, :count] = torch.linspace(0.2, 0.1, count)
+    assert compare(answer, answer).detections == min(count, 20) - 1  # the last may be at the model's limit
+    got = {key: value.clone() for key, value in answer.items()}
+    got["classes"][0, 0] += 1
+    with pytest.raises(ExportError, match=r"the model finds class .* with score 0.2000, and"):
+        compare(answer, got)
+
+
+@torch.no_grad()
 def test_pictures_without_a_detection_compare():
     model = tiny.tiny_model(*tiny.MASK, *tiny.NOTHING_FOUND).float()
     answer = FileGraph(model)(*make_picture((64, 96), (64, 96), 1))
