@@ -9,19 +9,22 @@
       return "auto"; // storage is forbidden
     }
   };
-  const apply = (/** @type {string} */ theme) => {
-    if (theme === "auto") delete root.dataset.theme;
-    else root.dataset.theme = theme;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  let theme = read();
+  const apply = () => {
+    root.dataset.theme = theme === "auto" ? (dark.matches ? "dark" : "light") : theme;
   };
-  apply(read());
+  apply();
+  dark.addEventListener("change", apply);
   addEventListener("DOMContentLoaded", () => {
     const select = /** @type {HTMLSelectElement | null} */ (document.getElementById("theme"));
     if (!select) return;
-    select.value = read();
+    select.value = theme;
     select.addEventListener("change", () => {
-      apply(select.value);
+      theme = select.value;
+      apply();
       try {
-        localStorage.setItem(KEY, select.value);
+        localStorage.setItem(KEY, theme);
       } catch {
         // It lasts as long as the page.
       }
