@@ -9,13 +9,14 @@ from resnest_zoo.cli.arguments import CommandParser, add_exact, add_overrides, n
 from resnest_zoo.cli.common import show_warnings
 from resnest_zoo.errors import ConfigError, UnknownModelError, ZooError
 from resnest_zoo.registry import SHIPPED, info
+from resnest_zoo.serve.limits import Limits
 
 _PACKAGES = ("starlette", "uvicorn", "python_multipart")
-_DEFAULTS = {"max_bytes": 25_000_000, "max_film_bytes": 500_000_000, "max_pixels": 50_000_000, "queue": 32}
 
 
 def add_commands(commands: Any) -> None:
     """Add the parser of `serve`."""
+    limits = Limits()
     serve: CommandParser = commands.add_parser(
         "serve",
         help="a page to try detectors on, and an HTTP API",
@@ -48,12 +49,16 @@ def add_commands(commands: Any) -> None:
         ("--max-pixels", "of a picture"),
         ("--queue", "pictures that wait or are worked on, at most"),
     ):
-        default = _DEFAULTS[option[2:].replace("-", "_")]
+        default = getattr(limits, option[2:].replace("-", "_"))
         serve.add_argument(
             option, type=positive, default=default, metavar="N", help=f"{text}; default {default:,}"
         )
     serve.add_argument(
-        "--max-models", type=positive, default=4, metavar="N", help="loaded at once; default 4"
+        "--max-models",
+        type=positive,
+        default=limits.models,
+        metavar="N",
+        help="loaded at once; default %(default)s",
     )
     serve.add_argument(
         "--batch",
@@ -64,9 +69,9 @@ def add_commands(commands: Any) -> None:
     serve.add_argument(
         "--timeout",
         type=positive,
-        default=60,
+        default=int(limits.timeout),
         metavar="S",
-        help="seconds until a picture is given up; default 60",
+        help="seconds until a picture is given up; default %(default)s",
     )
     serve.add_argument("-w", "--weights", metavar="PATH|URL", help="another checkpoint for the one NAME")
     serve.add_argument(
@@ -106,7 +111,6 @@ def _serve(args: argparse.Namespace) -> int:
     if len(args.names) != 1 and (args.weights or args.class_names or args.overrides):
         raise ConfigError("--weights, --class-names and --set are of one model: name one")
     from resnest_zoo.serve.app import Service
-    from resnest_zoo.serve.limits import Limits
     from resnest_zoo.serve.models import Models
     from resnest_zoo.serve.server import address_of, bind, build_server, choose_token, run
 

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -101,10 +101,8 @@ def build_app(service: Service) -> Starlette:
     app = Starlette(
         lifespan=lifespan,
         routes=[
-            Route("/", _file("index.html")),
-            Route("/models", _file("models.html", "index.html")),
-            Route("/docs", _file("docs.html", "index.html")),
-            *([Mount("/static", StaticFiles(directory=STATIC))] if STATIC.is_dir() else []),
+            *(Route(path, page) for path in ("/", "/models", "/docs")),
+            Mount("/static", StaticFiles(directory=STATIC)),
             Route("/api/models", list_models),
             Route("/api/models/{name}/load", load_model, methods=["POST"]),
             Route("/api/models/{name}/events", model_events),
@@ -185,16 +183,9 @@ async def _failed(request: Request, _: Exception) -> Response:
     )
 
 
-def _file(*names: str) -> Callable[[Request], Any]:
-    """A page of the package: the first of the names that is there."""
-
-    async def page(_: Request) -> Response:
-        for name in names:
-            if (STATIC / name).is_file():
-                return FileResponse(STATIC / name, media_type="text/html; charset=utf-8")
-        return PlainTextResponse("resnest-zoo serve: the API is at /openapi.json\n")
-
-    return page
+async def page(_: Request) -> Response:
+    """The one document of the page, which shows its views by their addresses."""
+    return FileResponse(STATIC / "index.html", media_type="text/html; charset=utf-8")
 
 
 def _options(request: Request, known: Sequence[str]) -> dict[str, str]:
