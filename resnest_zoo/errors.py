@@ -129,6 +129,11 @@ def cut(text: str, longest: int = _LONGEST) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's error says, for a message: its first line, or its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def some(values: Iterable[object], count: int = 5) -> str:
     """The first few of many values, as text, for a message."""
     values = list(values)

@@ -24,7 +24,14 @@ from resnest_zoo.api.origin import (
 from resnest_zoo.categories import Categories
 from resnest_zoo.checkpoint import Checkpoint, load_checkpoint, write_safetensors
 from resnest_zoo.config import Config, load_config
-from resnest_zoo.errors import CheckpointError, ConfigError, IntegrityError, UnknownModelError, shown
+from resnest_zoo.errors import (
+    CheckpointError,
+    ConfigError,
+    IntegrityError,
+    UnknownModelError,
+    first_line,
+    shown,
+)
 from resnest_zoo.inference.predictor import PicturePredictor
 from resnest_zoo.inference.wanted import check_score_threshold
 from resnest_zoo.models import GeneralizedRCNN, build_model
@@ -258,8 +265,7 @@ def usable_device(device: torch.device | str | None) -> torch.device:
         chosen = torch.device("cpu" if device is None else device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device {shown(str(device))} cannot be used here: {reason}") from error
+        raise ConfigError(f"device {shown(str(device))} cannot be used here: {first_line(error)}") from error
     return chosen
 
 

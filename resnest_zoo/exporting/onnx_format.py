@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from resnest_zoo.errors import ExportError
+from resnest_zoo.errors import ExportError, first_line
 from resnest_zoo.exporting.graph import INPUTS
 from resnest_zoo.exporting.job import Job
 
@@ -94,5 +94,5 @@ def _build(job: Job) -> Any:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"onnx's checker refuses the file: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"onnx's checker refuses the file: {first_line(error)}") from error
     return model

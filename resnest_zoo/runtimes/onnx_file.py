@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnest_zoo.errors import ExportError
+from resnest_zoo.errors import ExportError, first_line
 
 
 def open_session(path: Path) -> OnnxSession:
@@ -30,7 +30,7 @@ def open_session(path: Path) -> OnnxSession:
         raise
     except Exception as error:  # its own have no common base
         raise ExportError(
-            f"{path}: onnxruntime {onnxruntime.__version__} cannot load it: {_first_line(error)}"
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot load it: {first_line(error)}"
         ) from error
     return OnnxSession(session)
 
@@ -61,9 +61,5 @@ class OnnxSession:
         try:
             answers = self._session.run(None, feeds)
         except Exception as error:  # its own have no common base
-            raise ExportError(f"onnxruntime cannot run the file: {_first_line(error)}") from error
+            raise ExportError(f"onnxruntime cannot run the file: {first_line(error)}") from error
         return {name: torch.from_numpy(a) for name, a in zip(self._outputs, answers, strict=True)}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,7 +12,7 @@ import torch
 import torchvision  # noqa: F401 - whose operators the programs call
 from torch import Tensor
 
-from resnest_zoo.errors import ExportError
+from resnest_zoo.errors import ExportError, first_line
 from resnest_zoo.runtimes.description import Description
 
 METADATA = "resnest_zoo.json"  # among the file's extra files
@@ -35,8 +35,7 @@ def open_session(path: Path) -> ProgramSession:
     except OSError:
         raise
     except Exception as error:  # of whatever kind; torch names none
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ExportError(f"{path}: torch {torch.__version__} cannot load it: {reason}") from error
+        raise ExportError(f"{path}: torch {torch.__version__} cannot load it: {first_line(error)}") from error
     finally:
         logger.setLevel(level)
     return ProgramSession(module, metadata)
