@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -152,10 +153,13 @@ def drop(page: Any, *files: Path) -> None:
 
 
 def options(page: Any, index: int = 0) -> list[str]:
-    """Texts of what is listed by one of the models, once all of them are done."""
+    """Texts of what is listed by one of the models, once all of them are done with what is looked at."""
     from playwright.sync_api import expect
 
-    expect(page.locator(".pane")).not_to_have_count(0)
+    # Not by the panes alone: one that is hidden, or not drawn anew yet, still stands as it was.
+    looked_at = page.locator("#strip > li", has=page.locator("[aria-current=true]"))
+    expect(looked_at).to_have_attribute("data-state", re.compile("done|failed"))
+    page.evaluate("() => new Promise(requestAnimationFrame)")
     for pane in page.locator(".pane").all():
         expect(pane).to_have_attribute("aria-busy", "false")
     page.wait_for_timeout(100)  # what is drawn is drawn in the next frame
