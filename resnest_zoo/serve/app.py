@@ -288,6 +288,7 @@ async def predict(request: Request) -> Response:
             "decode": decoded - began,
             "model": sum(one.model / one.batch for one in found),
         }
+        service.models.find(name).paces.append(seconds["model"] / len(found))
         content = await run_sync(_written, name, found, uploads, options, seconds, started)
     service.metrics.observe(time.perf_counter() - started)
     return Response(content, media_type="application/json")

@@ -10,11 +10,13 @@ ready, failed
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from statistics import median
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +35,7 @@ State = Literal["absent", "downloading", "verifying", "loading", "ready", "faile
 _BUSY = ("downloading", "verifying", "loading")
 _TASKS = {"object detection": "boxes", "instance segmentation": "masks", "panoptic segmentation": "panoptic"}
 _METRICS = ("box_ap", "mask_ap", "pq")
+_PACES = 15  # the latest, of which the median counts
 # Builds the predictor of what a name or path stands for.
 Build = Callable[[str], "PicturePredictor"]
 
@@ -50,6 +53,7 @@ class Shelved:
         total: bytes of all.
         message: what went wrong.
         predictor: once it is ready.
+        paces: seconds that it took for a picture, the latest last.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Shelved:
     total: int | None = None
     message: str | None = None
     predictor: PicturePredictor | None = None
+    paces: deque[float] = field(default_factory=lambda: deque(maxlen=_PACES))
 
     @property
     def event(self) -> dict[str, Any]:
@@ -274,8 +279,7 @@ def _row(model: Shelved, files: set[str]) -> dict[str, Any]:
         "bytes": size,
         "parameters": parameters,
         "reported": reported,
-        "measured": dict.fromkeys(_METRICS),
-        "seconds": None,
+        "seconds": round(median(paces), 6) if (paces := list(model.paces)) else None,
         "packaged": packaged,
         "cached": entry is None or packaged or bool(files & _files_of(entry)),
         "method": entry.method if entry else None,

@@ -194,7 +194,6 @@ _SCHEMAS: _Schema = {
                         "bytes": _MAYBE_WHOLE,
                         "parameters": _MAYBE_WHOLE,
                         "reported": _AP,
-                        "measured": _AP,
                         "seconds": _MAYBE_NUMBER,
                         "packaged": _YES,
                         "cached": _YES,

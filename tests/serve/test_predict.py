@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import statistics
 from collections.abc import Iterator
 
 import numpy as np
@@ -61,6 +62,17 @@ def test_a_picture_as_the_body(client: Client) -> None:
         "stuff_categories": [{"id": 7, "name": "grass"}],
         "batch": 1,
     }
+
+
+def test_the_listing_says_how_long_a_picture_took(client: Client) -> None:
+    def listed() -> float | None:
+        rows = client.get("/api/models").json()["models"]
+        seconds: float | None = next(row["seconds"] for row in rows if row["name"] == NAME)
+        return seconds
+
+    files = [("file", (f"{k}.png", picture(40 + k), "image/png")) for k in range(2)]
+    took = [client.post("/predict", files=files).json()["seconds"]["model"] / 2 for _ in range(15)]
+    assert listed() == pytest.approx(statistics.median(took), abs=2e-6)
 
 
 def test_several_pictures_are_answered_in_their_order(client: Client) -> None:

@@ -10,7 +10,6 @@
  * @property {number | null} bytes
  * @property {number | null} parameters
  * @property {{box_ap: number | null, mask_ap: number | null, pq: number | null}} reported
- * @property {{box_ap: number | null, mask_ap: number | null, pq: number | null}} measured
  * @property {number | null} seconds
  * @property {boolean} packaged
  * @property {string | null} [method]

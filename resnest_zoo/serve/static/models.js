@@ -201,19 +201,11 @@ function cellText(/** @type {Column} */ column, /** @type {Model} */ model) {
   return column.text ? column.text(model) : String(column.value(model) ?? "");
 }
 
-/** @returns {Column} as reported, and what was measured where that is known */
+/** @returns {Column} as reported */
 function metric(/** @type {string} */ title, /** @type {"box_ap" | "mask_ap" | "pq"} */ key) {
-  const text = (/** @type {Model} */ model) => {
-    const [reported, measured] = [model.reported[key], model.measured[key]];
-    const parts = [
-      reported === null ? "" : reported.toFixed(2),
-      measured === null ? "" : `measured ${measured.toFixed(2)}`,
-    ];
-    return parts.filter(Boolean).join(", ");
-  };
+  const text = (/** @type {Model} */ model) => model.reported[key]?.toFixed(2) ?? "";
   // Numbers of another data set are no match for the others.
-  const value = (/** @type {Model} */ model) =>
-    isOnCoco(model) ? (model.reported[key] ?? model.measured[key]) : null;
+  const value = (/** @type {Model} */ model) => (isOnCoco(model) ? model.reported[key] : null);
   return { title, value, text, number: true };
 }
 
