@@ -42,7 +42,7 @@ def _exact(name: str, detections: int) -> Detector:
 def _optimized(name: str, detections: int) -> Detector:
     from resnest_zoo import optimize
 
-    return _as_detector(optimize(_filled(name, detections)))
+    return _as_detector(optimize(_filled(name, detections), share=True))
 
 
 def _filled(name: str, detections: int) -> GeneralizedRCNN:

@@ -150,9 +150,20 @@ def test_memory_that_is_lent_is_used_again_by_one_at_a_time():
     with room.lend(7) as again:
         assert again.data_ptr() in places
         again += 1  # though it was made where no tensor can be changed later
-    with room.lend(threads._LARGEST + 1), room.lend(20):
+    with room.lend(threads.LARGEST + 1), room.lend(20):
         pass
     assert [len(piece) for piece in room.kept] == [10, 20]
+
+
+def test_a_wide_convolution_works_in_memory_that_is_kept(monkeypatch: pytest.MonkeyPatch):
+    from resnest_zoo.ops._kernels import convolution
+
+    lent: list[int] = []
+    lend = threads.WORKSPACE.lend
+    monkeypatch.setattr(threads.WORKSPACE, "lend", lambda numbers: lent.append(numbers) or lend(numbers))
+    x, weight = torch.randn(1, 512, 50, 68), torch.randn(1024, 256, 3, 3)
+    convolution.conv3x3(x, convolution.pack_conv3x3(weight, 2), None, False)
+    assert 0 < max(lent) <= threads.LARGEST
 
 
 def test_many_callers_share_the_threads(two_threads: None):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from resnest_zoo.ops._kernels.library import kernels, pixels_of, refuse_tensors
 from resnest_zoo.ops._kernels.panels import pack_panels
-from resnest_zoo.ops._kernels.threads import WORKSPACE, Workspace, share
+from resnest_zoo.ops._kernels.threads import LARGEST, WORKSPACE, Workspace, share
 
 # At a time; measured: wide products need many rows, narrow ones all of their numbers in the second cache.
 _FEWEST_TILES, _MOST_TILES = 28, 168
@@ -168,8 +168,10 @@ def _convolve_tiles(
 
 def _block(packed: Packed, tiles: int) -> int:
     """Tiles at a time, a multiple of 14: the rows that are multiplied at once on AVX-512."""
-    wanted = (packed.channels + packed.out_channels) // 56 * 14
-    return min(max(wanted, _FEWEST_TILES), _MOST_TILES, tiles)
+    channels = packed.channels + packed.out_channels
+    wanted = min(channels // 56 * 14, _MOST_TILES)
+    kept = LARGEST // (36 * channels) // 14 * 14  # more would be fresh memory at each call
+    return min(max(min(wanted, kept), _FEWEST_TILES), tiles)
 
 
 def _sides(side: int, pixels: int) -> list[tuple[int, int, int]]:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 # Pieces for each thread: one that is slower than the others takes fewer of them.
 _PIECES = 4
-_LARGEST = 2**22  # numbers that are kept for the next call: 16 MiB
+LARGEST = 2**22  # numbers that are kept for the next call: 16 MiB
 _BODY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
@@ -151,7 +151,7 @@ class Workspace:
     @contextmanager
     def lend(self, numbers: int) -> Iterator[Tensor]:
         """(at least `numbers`,) float32 of any values, the caller's alone until the end of the block."""
-        if numbers > _LARGEST:
+        if numbers > LARGEST:
             yield torch.empty(numbers)
             return
         piece = self.kept.pop() if self.kept else None

@@ -19,7 +19,7 @@ from resnest_zoo.ops._plain import toom_cook
 from resnest_zoo.ops._plain.winograd import Packed, conv3x3
 from resnest_zoo.ops._plain.workspace import WORKSPACE
 
-_NUMBERS_AT_ONCE = 6_000_000  # of the products: 24 MB; the filters, 9 MB at 256 channels, are read each time
+_NUMBERS_AT_ONCE = 4_000_000  # of the products: 16 MB; with less, matrices have too few rows
 
 Layer = tuple[Packed, Tensor | None]
 
@@ -33,18 +33,16 @@ def conv3x3_stack(x: Tensor, layers: Sequence[Layer]) -> Tensor:
             x = conv3x3(x, packed, bias, True)
         return x
     channels = [x.shape[1], *(packed.out_channels for packed, _ in layers)]
-    out = x.new_empty((maps, side * side, channels[-1]))
     products = sum(tile + 2 for tile in tiles)
     step = max(1, _NUMBERS_AT_ONCE // (products * products * max(channels)))
-    filters = [packed.transformed(0, f"filters {k}") for k, (packed, _) in enumerate(layers)]
     pixels = x.permute(0, 2, 3, 1).reshape(maps, side * side, channels[0])  # (R, S * S, C)
-    for start in range(0, maps, step):
-        some = pixels[start : start + step]
-        state = WORKSPACE.take("state", side * side, len(some), channels[0])
-        state.copy_(some.transpose(0, 1))
-        for ready, (_, bias) in zip(filters, layers, strict=True):
-            state = _convolve(state, ready, bias, tiles)
-        out[start : start + step] = state.transpose(0, 1)
+    states = [
+        some.transpose(0, 1).clone(memory_format=torch.contiguous_format) for some in pixels.split(step)
+    ]
+    for packed, bias in layers:  # filters are large: those of one layer are made ready at a time
+        filters = packed.transformed(0)
+        states = [_convolve(state, filters, bias, tiles) for state in states]
+    out = torch.cat([state.transpose(0, 1) for state in states])
     return out.view(maps, side, side, channels[-1]).permute(0, 3, 1, 2)
 
 
@@ -56,7 +54,7 @@ def _tiles(side: int) -> tuple[int, ...]:
 
 
 def _convolve(x: Tensor, filters: Tensor, bias: Tensor | None, tiles: tuple[int, ...]) -> Tensor:
-    """(S * S, R, C) to (S * S, R, C'), rectified; the result lies where the next call puts its own."""
+    """(S * S, R, C) to (S * S, R, C'), rectified; the result lies in the memory of `x` where it fits."""
     side, (pixels, maps, channels) = sum(tiles), x.shape
     into, out_of = _side_matrices(tiles)  # (Q, S), (S, Q + 1)
     q, out_channels = len(into), filters.shape[2]
@@ -76,7 +74,7 @@ def _convolve(x: Tensor, filters: Tensor, bias: Tensor | None, tiles: tuple[int,
     halfway = WORKSPACE.take("halfway", q + 1, side, maps * out_channels)
     halfway[q].view(side, maps, out_channels).copy_(torch.zeros(()) if bias is None else bias)
     torch.bmm(out_of[:, :q].expand(q, side, q), products.view(q, q, -1), out=halfway[:q])
-    out = WORKSPACE.take("state", pixels, maps, out_channels)
+    out = x if out_channels == channels else x.new_empty((pixels, maps, out_channels))
     torch.mm(out_of, halfway.view(q + 1, -1), out=out.view(side, -1))
     return out.relu_()
 

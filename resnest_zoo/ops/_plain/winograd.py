@@ -42,10 +42,10 @@ class Packed:
         """C'."""
         return self.weight.shape[0] * self.weight.shape[3]
 
-    def transformed(self, group: int, name: str) -> Tensor:
-        """(36, C / G, C' / G) of a group, in the workspace's memory of that name."""
+    def transformed(self, group: int) -> Tensor:
+        """(36, C / G, C' / G) of a group, until the next are asked for."""
         taps = self.weight[group]  # (9, C / G, C' / G)
-        out = WORKSPACE.take(name, 36, *taps.shape[1:])
+        out = WORKSPACE.take("filters", 36, *taps.shape[1:])
         torch.mm(_filter_transform(), taps.flatten(1), out=out.view(36, -1))
         return out
 
@@ -74,21 +74,30 @@ def pack_conv3x3(weight: Tensor, groups: int) -> Packed:
 def conv3x3(x: Tensor, packed: Packed, bias: Tensor | None, relu: bool) -> Tensor:
     """Convolve (N, C, H, W) with stride 1 and padding 1, add (C',), rectify: (N, C', H, W) channels last."""
     pixels = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)  # (N, H, W, C)
-    images, height, width, channels = pixels.shape
-    out = torch.empty((images, height, width, packed.out_channels))
+    groups, _, per_group, out_per_group = packed.weight.shape
+    out = torch.empty((*pixels.shape[:3], packed.out_channels))
+    biases = [None] * groups if bias is None else bias.chunk(groups)
+    parts = pixels.split(per_group, dim=3), out.split(out_per_group, dim=3), biases
+    for group, (images, results, own) in enumerate(zip(*parts, strict=True)):
+        filters = packed.transformed(group)
+        for picture, result in zip(images, results, strict=True):
+            _convolve_picture(picture, filters, own, relu, result)
+    return out.permute(0, 3, 1, 2)
+
+
+def _convolve_picture(picture: Tensor, filters: Tensor, bias: Tensor | None, relu: bool, out: Tensor) -> None:
+    """One group: (H, W, C / G) to (H, W, C' / G), some rows of tiles at a time."""
+    height, width, channels = picture.shape
     tiles_down, tiles_across = -(-height // 4), -(-width // 4)
-    widest = 36 * tiles_across * max(channels, packed.out_channels)
+    widest = 36 * tiles_across * max(channels, filters.shape[2])
     rows = max(1, min(_NUMBERS_AT_ONCE // max(widest, 1), tiles_down))
     padded = WORKSPACE.take("padded", 4 * rows + 2, 4 * tiles_across + 2, channels)
     padded[:, 0] = 0
     padded[:, width + 1 :] = 0
-    filters = [packed.transformed(group, f"filters {group}") for group in range(len(packed.weight))]
-    for picture, result in zip(pixels, out, strict=True):
-        for top in range(0, tiles_down, rows):
-            band = padded[: 4 * min(rows, tiles_down - top) + 2]
-            _fill(band, picture, 4 * top - 1)
-            _convolve_band(band, filters, bias, relu, result[4 * top : 4 * top + len(band) - 2])
-    return out.permute(0, 3, 1, 2)
+    for top in range(0, tiles_down, rows):
+        band = padded[: 4 * min(rows, tiles_down - top) + 2]
+        _fill(band, picture, 4 * top - 1)
+        _convolve_band(band, filters, bias, relu, out[4 * top : 4 * top + len(band) - 2])
 
 
 def _fill(band: Tensor, picture: Tensor, first: int) -> None:
@@ -100,31 +109,23 @@ def _fill(band: Tensor, picture: Tensor, first: int) -> None:
     band[high - first :] = 0
 
 
-def _convolve_band(band: Tensor, filters: list[Tensor], bias: Tensor | None, relu: bool, out: Tensor) -> None:
-    """Rows of tiles: (4 t + 2, 4 u + 2, C) to the pixels (h, w, C') of `out` that lie in them."""
-    channels, groups, (_, per_group, out_per_group) = band.shape[2], len(filters), filters[0].shape
+def _convolve_band(band: Tensor, filters: Tensor, bias: Tensor | None, relu: bool, out: Tensor) -> None:
+    """Rows of tiles: (4 t + 2, 4 u + 2, C / G) to the pixels (h, w, C' / G) of `out` that lie in them."""
     down, across = (len(band) - 2) // 4, (band.shape[1] - 2) // 4
-    tiles = down * across
+    tiles, (_, channels, out_channels) = down * across, filters.shape
     row, col, _ = band.stride()
     windows = band.as_strided((6, 6, down, across, channels), (row, col, 4 * row, 4 * col, 1))
     gathered = WORKSPACE.take("gathered", 36, tiles * channels)
     gathered.view(windows.shape).copy_(windows)
     inputs = WORKSPACE.take("inputs", 36, tiles * channels)
     torch.mm(_input_transform(), gathered, out=inputs)
-    inputs = inputs.view(36, tiles, groups, per_group)
-    outputs = WORKSPACE.take("outputs", 16, tiles, groups, out_per_group)
-    for group in range(groups):
-        products = WORKSPACE.take("products", 37, tiles, out_per_group)
-        # The last row, times the last column of the transform, is the bias.
-        products[36] = 0 if bias is None else bias[group * out_per_group : (group + 1) * out_per_group]
-        torch.bmm(inputs[:, :, group], filters[group], out=products[:36])
-        made = outputs if groups == 1 else WORKSPACE.take("made", 16, tiles, 1, out_per_group)
-        torch.mm(_output_transform(), products.view(37, -1), out=made.view(16, -1))
-        _scatter(made.view(4, 4, down, across, out_per_group), relu, _columns(out, group, out_per_group))
-
-
-def _columns(out: Tensor, group: int, per_group: int) -> Tensor:
-    return out[:, :, group * per_group : (group + 1) * per_group]
+    products = WORKSPACE.take("products", 37, tiles, out_channels)
+    # The last row, times the last column of the transform, is the bias.
+    products[36] = 0 if bias is None else bias
+    torch.bmm(inputs.view(36, tiles, channels), filters, out=products[:36])
+    outputs = WORKSPACE.take("outputs", 16, tiles * out_channels)
+    torch.mm(_output_transform(), products.view(37, -1), out=outputs)
+    _scatter(outputs.view(4, 4, down, across, out_channels), relu, out)
 
 
 def _scatter(made: Tensor, relu: bool, out: Tensor) -> None:
