@@ -74,6 +74,16 @@ static int64_t padded(int64_t k) { return k + PANEL; }
 
 static int64_t points_of(const struct rzk_grid *g) { return (g->ey + 2) * (g->ex + 2); }
 
+int rzk_conv3x3_filters(const float *taps, int64_t taps_size, int64_t size, int64_t ey, int64_t ex, int64_t first,
+                        int64_t last, float *out, int64_t out_size) {
+    if ((ey != 3 && ey != 4) || (ex != 3 && ex != 4) || !possible(size, 1)) return RZK_SHAPE;
+    if (check_range(first, last, size)) return RZK_RANGE;
+    if (!taps || !out) return RZK_NULL;
+    if (taps_size < times(9, size) || out_size < times((ey + 2) * (ex + 2), size)) return RZK_TOO_SMALL;
+    rzk_table()->conv3x3_filters(taps, size, ey, ex, first, last, out);
+    return RZK_OK;
+}
+
 int64_t rzk_conv3x3_work(const struct rzk_grid *grid, const struct rzk_conv *conv, int64_t tiles) {
     if (!grid || !conv || !possible(tiles, 1) || !possible(conv->c, 1) || !possible(conv->out_c, 1)) return -1;
     return times(points_of(grid), times(tiles, padded(conv->c) + conv->out_c) + 2 * PANEL);

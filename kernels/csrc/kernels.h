@@ -83,6 +83,10 @@ struct rzk_grid {
     int64_t x0, nx, ex;
 };
 
+/* Filters at the points of tiles of ey x ex outputs: taps (9, size), out (points, size), of which the numbers
+ * [first, last) of each row. */
+RZK_API int rzk_conv3x3_filters(const float *taps, int64_t taps_size, int64_t size, int64_t ey, int64_t ex,
+                                int64_t first, int64_t last, float *out, int64_t out_size);
 /* weights: (groups, points, panels, c / groups, 16). y (n, h, w, out_c). `work`: as many tiles at once as it holds;
  * rzk_conv3x3_work says how many floats that takes. */
 RZK_API int64_t rzk_conv3x3_work(const struct rzk_grid *grid, const struct rzk_conv *conv, int64_t tiles);

@@ -7,6 +7,6 @@
 #define JOIN(a, b) JOIN_(a, b)
 
 const struct rzk_table JOIN(rzk_table_, LEVEL) = {
-    VW, conv3x3, deform_conv, weighted_rows, attention_sums, attention_mix,
+    VW, conv3x3_filters, conv3x3, deform_conv, weighted_rows, attention_sums, attention_mix,
     resample_across, resample_down,
 };

@@ -34,7 +34,10 @@ INLINE void multiply_block(const float *RESTRICT a, int64_t lda, const float *RE
     vf sum[ROWS_AT_ONCE][PANELS_AT_ONCE * VECTORS];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < panels * VECTORS; v++) sum[r][v] = vf_set(0);
+    for (int r = 0; r < rows; r++)
+        for (int p = 0; p < panels; p++) PREFETCH_TO_WRITE(c + r * ldc + p * PANEL);
     for (int64_t i = 0; i < k; i++, b += PANEL) {
+        PREFETCH(a + (rows + i % 16) * lda + i / 16 * 16); /* the rows that come next */
         for (int p = 0; p < panels; p++) PREFETCH(b + p * k * PANEL + 8 * PANEL);
         vf right[PANELS_AT_ONCE * VECTORS];
         for (int v = 0; v < panels * VECTORS; v++)

@@ -14,6 +14,8 @@
 
 struct rzk_table {
     int vector_width;
+    void (*conv3x3_filters)(const float *taps, int64_t size, int64_t ey, int64_t ex, int64_t first, int64_t last,
+                            float *out);
     void (*conv3x3)(const float *x, const struct rzk_grid *grid, const struct rzk_conv *conv, int64_t first,
                     int64_t last, int64_t block, float *y, float *work);
     void (*deform_conv)(const float *x, const float *offset, const float *mask, const struct rzk_deform *shape,

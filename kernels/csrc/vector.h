@@ -30,6 +30,7 @@ INLINE vf vf_relu(vf a) {
 }
 #define RESTRICT __restrict__
 #define PREFETCH(p) __builtin_prefetch(p)
+#define PREFETCH_TO_WRITE(p) __builtin_prefetch(p, 1)
 #else
 #define VW 1
 typedef float vf;
@@ -40,6 +41,7 @@ INLINE vf vf_set(float a) { return a; }
 INLINE vf vf_relu(vf a) { return a < 0 ? 0 : a; }
 #define RESTRICT __restrict
 #define PREFETCH(p) ((void)0)
+#define PREFETCH_TO_WRITE(p) ((void)0)
 #endif
 
 /* The last channels of a row, fewer than a vector holds. */

@@ -6,6 +6,9 @@
 #define A6 0.70710678118654752f
 #define B6 1.41421356237309505f
 
+/* Vectors of filters that are brought to their points together. */
+#define FILTERS_AT_ONCE 16
+
 /* What p input values give at the p points. */
 INLINE void to_points(const vf *d, vf *o, const int p) {
     if (p == 6) {
@@ -41,6 +44,63 @@ INLINE void from_points(const vf *m, vf *o, const int p) {
         o[1] = 0.75f * difference + 1.5f * m[3];
         o[2] = 0.5625f * sum + 2.25f * m[3] + m[4];
     }
+}
+
+/* What the three taps of a filter give at the p points. */
+INLINE void filter_points(const vf *g, vf *o, const int p) {
+    if (p == 6) {
+        const vf even_a = (-2 / 3.0f) * (g[0] + 0.5f * g[2]), odd_a = (-2 / 3.0f * A6) * g[1];
+        const vf even_b = (1 / 6.0f) * (g[0] + 2 * g[2]), odd_b = (1 / 6.0f * B6) * g[1];
+        o[0] = g[0];
+        o[1] = even_a + odd_a;
+        o[2] = even_a - odd_a;
+        o[3] = even_b + odd_b;
+        o[4] = even_b - odd_b;
+        o[5] = g[2];
+    } else {
+        const vf even = g[0] + 0.5625f * g[2], odd = 0.75f * g[1];
+        o[0] = (32 / 27.0f) * g[0];
+        o[1] = (-32 / 27.0f) * (even + odd);
+        o[2] = (-32 / 81.0f) * (even - odd);
+        o[3] = (32 / 81.0f) * (g[0] + 1.5f * g[1] + 2.25f * g[2]);
+        o[4] = g[2];
+    }
+}
+
+INLINE void filters_at(const float *taps, int64_t size, int64_t first, int64_t last, float *out, const int py,
+                       const int px) {
+    /* A row of points at a time: caches keep few lines that are as far apart as rows of filters. */
+    vf half[6][FILTERS_AT_ONCE][3];
+    for (int64_t start = first; start < last; start += FILTERS_AT_ONCE * VW) {
+        const int64_t count = last - start < FILTERS_AT_ONCE * VW ? last - start : FILTERS_AT_ONCE * VW;
+        for (int64_t v = 0; v * VW < count; v++)
+            for (int j = 0; j < 3; j++) {
+                vf g[3], o[6];
+                for (int i = 0; i < 3; i++)
+                    g[i] = vf_get(taps + (3 * i + j) * size + start + v * VW, count - v * VW);
+                filter_points(g, o, py);
+                for (int i = 0; i < py; i++) half[i][v][j] = o[i];
+            }
+        for (int i = 0; i < py; i++)
+            for (int64_t v = 0; v * VW < count; v++) {
+                vf o[6];
+                filter_points(half[i][v], o, px);
+                for (int j = 0; j < px; j++)
+                    vf_put(out + (i * px + j) * size + start + v * VW, o[j], count - v * VW);
+            }
+    }
+}
+
+static void conv3x3_filters(const float *taps, int64_t size, int64_t ey, int64_t ex, int64_t first, int64_t last,
+                            float *out) {
+    if (ey == 4 && ex == 4)
+        filters_at(taps, size, first, last, out, 6, 6);
+    else if (ey == 4)
+        filters_at(taps, size, first, last, out, 6, 5);
+    else if (ex == 4)
+        filters_at(taps, size, first, last, out, 5, 6);
+    else
+        filters_at(taps, size, first, last, out, 5, 5);
 }
 
 struct tile {

@@ -22,11 +22,22 @@ def filter_matrix(outputs: int) -> Array:
     return np.array([*rows, [0, 0, 1]])
 
 
+def bring(taps: Array, ey: int, ex: int, step: int) -> Array:
+    """Filters tap by tap, (9, ...), to the points of a tile, (P, ...)."""
+    size = taps[0].size
+    out = Buffer((ey + 2) * (ex + 2), *taps.shape[1:])
+    for first in range(0, size, step):
+        kernels.library().conv3x3_filters(
+            address(taps), taps.size, size, ey, ex, first, min(first + step, size), out.address, out.size
+        )
+    out.check()
+    return out.array
+
+
 def pack(weight: Array, groups: int, ey: int, ex: int) -> Array:
     out_c, in_c = weight.shape[:2]
-    by_group = weight.astype(float).reshape(groups, out_c // groups, in_c, 3, 3)
-    points = np.einsum("ik,gockl,jl->gijco", filter_matrix(ey), by_group, filter_matrix(ex))
-    return panels(points.reshape(groups, -1, in_c, out_c // groups))
+    by_group = weight.reshape(groups, out_c // groups, in_c, 9)
+    return np.stack([bring(panels(one.transpose(2, 1, 0)), ey, ex, 1000) for one in by_group])
 
 
 def oracle(x: Array, weight: Array, bias: Array | None, groups: int, relu: bool) -> Array:
@@ -71,6 +82,48 @@ def convolve(
         work.check()
     y.check()
     return y.array
+
+
+@pytest.mark.parametrize("step", [1, 37, 1000])
+@pytest.mark.parametrize("size", [1, 15, 300])
+@pytest.mark.parametrize("ex", [3, 4])
+@pytest.mark.parametrize("ey", [3, 4])
+def test_filters_are_brought_to_the_points_of_a_tile(ey, ex, size, step):
+    taps = random(9, size)
+    tile = np.kron(filter_matrix(ey), filter_matrix(ex))
+    close(bring(taps, ey, ex, step), tile @ taps.astype(float), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"ey": 2}, "not possible"),
+        ({"ex": 5}, "not possible"),
+        ({"size": 0}, "not possible"),
+        ({"size": 2**62}, "not possible"),
+        ({"first": -1}, "range"),
+        ({"last": 21}, "range"),
+        ({"taps": None}, "null"),
+        ({"out": None}, "null"),
+        ({"taps_size": 179}, "fewer elements"),
+        ({"out_size": 719}, "fewer elements"),
+    ],
+)
+def test_filters_that_cannot_be_are_refused(change, complaint):
+    taps, out = Buffer(9, 20), Buffer(36, 20)
+    call = {
+        "taps": taps.address,
+        "taps_size": taps.size,
+        "size": 20,
+        "ey": 4,
+        "ex": 4,
+        "first": 0,
+        "last": 20,
+    }
+    call |= {"out": out.address, "out_size": out.size, **change}
+    with pytest.raises(kernels.KernelError, match=complaint):
+        kernels.library().conv3x3_filters(*call.values())
+    assert (out.array == 77).all()
 
 
 @pytest.mark.parametrize("mixed", [False, True])

@@ -61,6 +61,7 @@ class Deform(ctypes.Structure):
 _P, _I = c_void_p, c_int64
 # Name without its prefix: types of the arguments. All of these return a status.
 _SIGNATURES: dict[str, list[Any]] = {
+    "conv3x3_filters": [_P, _I, _I, _I, _I, _I, _I, _P, _I],
     "conv3x3": [_P, _I, POINTER(Grid), POINTER(Conv), _I, _I, _P, _I, _P, _I],
     "deform_conv": [_P, _I, _P, _I, _P, _I, POINTER(Deform), POINTER(Conv), _I, _I, _P, _I, _P, _I],
     "roi_align": [_P, _I, _I, _I, _I, _I, _P, _I, _I, c_float, _I, _I, _I, _P, _I, _P, _I],

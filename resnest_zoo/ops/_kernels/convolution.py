@@ -12,7 +12,7 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -29,10 +29,8 @@ _FEWEST_TILES, _MOST_TILES = 28, 168
 _TILES_WORTH_MORE_FILTERS = 512
 _LEAST_CHANNELS = 16
 _NUMBERS_OF_A_STATE = 8_000_000  # of the maps between two layers: 32 MB
-_FILTERS = Workspace()
-
-_A, _B = 0.5**0.5, 2.0**0.5
-_POINTS = {4: (0.0, _A, -_A, _B, -_B), 3: (0.0, 0.75, -0.75, 1.5)}
+_FEWEST_NUMBERS = 32768  # of filters, that are worth a range of their own
+_FILTERS = Workspace(2**24)
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Packed:
     """Filters, tap by tap.
 
     At Winograd's points they would be four times as large, and thirteen where tiles of 3 are used beside
-    those of 4; to bring them there takes a hundredth of the time of the products.
+    those of 4; they are brought there at each call.
 
     Attributes:
         groups: G.
@@ -57,13 +55,22 @@ class Packed:
     @contextmanager
     def of_tiles(self, down: int, across: int) -> Iterator[Tensor]:
         """The filters for tiles of these outputs, (G, P, panels * C / G * 16), until the end of the block."""
-        points = _tile_matrix(down, across)  # (P, 9)
-        shape = (self.groups, len(points), self.taps.shape[2])
+        size = self.taps.shape[2]
+        shape = (self.groups, (down + 2) * (across + 2), size)
+        library = kernels().library()
         with _FILTERS.lend(prod(shape)) as room:
             filters = room[: prod(shape)].view(shape)
             for taps, out in zip(self.taps, filters, strict=True):
-                torch.mm(points, taps, out=out)
+                share(size, _FEWEST_NUMBERS, partial(_bring, library, taps, out, down, across))
             yield filters
+
+
+def _bring(library: Any, taps: Tensor, out: Tensor, down: int, across: int, first: int, last: int) -> None:
+    """Numbers [first, last) of the filters of a group, (9, n), to their points, (P, n)."""
+    size = taps.shape[1]
+    library.conv3x3_filters(
+        taps.data_ptr(), taps.numel(), size, down, across, first, last, out.data_ptr(), out.numel()
+    )
 
 
 def refuse_conv3x3(weight: Tensor, groups: int) -> str | None:
@@ -183,21 +190,3 @@ def _sides(side: int, pixels: int) -> list[tuple[int, int, int]]:
     if fours < 0 or threes == 0 or not worth:
         return [(0, -(-side // 4), 4)]
     return [part for part in ((0, fours, 4), (4 * fours, threes, 3)) if part[1]]
-
-
-@cache
-def _tile_matrix(down: int, across: int) -> Tensor:
-    """(P, 9): what the taps of a filter contribute to its values at the points of a tile."""
-    with torch.inference_mode(False):
-        return torch.kron(_filter_matrix(down), _filter_matrix(across)).float()
-
-
-def _filter_matrix(outputs: int) -> Tensor:
-    """(outputs + 2, 3) float64: the values at the points of a filter of 3."""
-    rows: list[Any] = []
-    for point in _POINTS[outputs]:
-        scale = 1.0
-        for other in _POINTS[outputs]:
-            scale *= point - other if other != point else 1.0
-        rows.append([1 / scale, point / scale, point * point / scale])
-    return torch.tensor([*rows, [0.0, 0.0, 1.0]], dtype=torch.float64)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 # Pieces for each thread: one that is slower than the others takes fewer of them.
 _PIECES = 4
-LARGEST = 2**22  # numbers that are kept for the next call: 16 MiB
+LARGEST = 2**22  # numbers that are kept for the next call, of a thread: 16 MiB
 _BODY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
@@ -145,13 +145,14 @@ def _openmp() -> Any:
 class Workspace:
     """Memory that is used again, as many pieces as were lent at once; fresh memory is filled page by page."""
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int = LARGEST) -> None:
+        self.largest = largest
         self.kept: deque[Tensor] = deque()
 
     @contextmanager
     def lend(self, numbers: int) -> Iterator[Tensor]:
         """(at least `numbers`,) float32 of any values, the caller's alone until the end of the block."""
-        if numbers > LARGEST:
+        if numbers > self.largest:
             yield torch.empty(numbers)
             return
         piece = self.kept.pop() if self.kept else None
