@@ -27,7 +27,6 @@ QUICK_FLOAT32 = {"faster_rcnn_resnet50.npz", "faster_rcnn_resnest50_dcn.npz", "m
 FLOAT32 = (
     *sorted(QUICK_FLOAT32),
     "mask_cascade_resnest50.npz",
-    "mask_cascade_resnet50.tta.npz",
     "panoptic_resnest200_3x.combine.npz",
 )
 
