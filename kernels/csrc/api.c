@@ -55,8 +55,11 @@ static int check_range(int64_t first, int64_t last, int64_t all) {
     return first < 0 || last < first || last > all ? RZK_RANGE : RZK_OK;
 }
 
+/* Whether there are Winograd points for tiles of so many outputs. */
+static int has_points(int64_t edge) { return edge == 3 || edge == 4; }
+
 static int check_axis(int64_t whole, int64_t start, int64_t count, int64_t edge) {
-    if ((edge != 3 && edge != 4) || !possible(start, 0) || !possible(count, 1)) return RZK_SHAPE;
+    if (!has_points(edge) || !possible(start, 0) || !possible(count, 1)) return RZK_SHAPE;
     return start + (count - 1) * edge < whole ? RZK_OK : RZK_SHAPE;
 }
 
@@ -72,21 +75,21 @@ static int check_conv(const struct rzk_conv *conv, int64_t depth, int64_t copies
 /* Floats from row to row of what a kernel writes for itself; at least what multiply.h takes. */
 static int64_t padded(int64_t k) { return k + PANEL; }
 
-static int64_t points_of(const struct rzk_grid *g) { return (g->ey + 2) * (g->ex + 2); }
+static int64_t points_of(int64_t ey, int64_t ex) { return (ey + 2) * (ex + 2); }
 
 int rzk_conv3x3_filters(const float *taps, int64_t taps_size, int64_t size, int64_t ey, int64_t ex, int64_t first,
                         int64_t last, float *out, int64_t out_size) {
-    if ((ey != 3 && ey != 4) || (ex != 3 && ex != 4) || !possible(size, 1)) return RZK_SHAPE;
+    if (!has_points(ey) || !has_points(ex) || !possible(size, 1)) return RZK_SHAPE;
     if (check_range(first, last, size)) return RZK_RANGE;
     if (!taps || !out) return RZK_NULL;
-    if (taps_size < times(9, size) || out_size < times((ey + 2) * (ex + 2), size)) return RZK_TOO_SMALL;
+    if (taps_size < times(9, size) || out_size < times(points_of(ey, ex), size)) return RZK_TOO_SMALL;
     rzk_table()->conv3x3_filters(taps, size, ey, ex, first, last, out);
     return RZK_OK;
 }
 
 int64_t rzk_conv3x3_work(const struct rzk_grid *grid, const struct rzk_conv *conv, int64_t tiles) {
     if (!grid || !conv || !possible(tiles, 1) || !possible(conv->c, 1) || !possible(conv->out_c, 1)) return -1;
-    return times(points_of(grid), times(tiles, padded(conv->c) + conv->out_c) + 2 * PANEL);
+    return times(points_of(grid->ey, grid->ex), times(tiles, padded(conv->c) + conv->out_c) + 2 * PANEL);
 }
 
 /* The most that fit into a buffer of which one more takes `each` and which takes `fixed` anyway. */
@@ -98,14 +101,14 @@ int rzk_conv3x3(const float *x, int64_t x_size, const struct rzk_grid *grid, con
     if (!g || !conv) return RZK_NULL;
     if (!possible(g->n, 0) || !possible(g->h, 1) || !possible(g->w, 1)) return RZK_SHAPE;
     if (check_axis(g->h, g->y0, g->ny, g->ey) || check_axis(g->w, g->x0, g->nx, g->ex)) return RZK_SHAPE;
-    const int bad = check_conv(conv, conv->groups > 0 ? conv->c / conv->groups : 0, points_of(g));
+    const int bad = check_conv(conv, conv->groups > 0 ? conv->c / conv->groups : 0, points_of(g->ey, g->ex));
     if (bad) return bad;
     if (check_range(first, last, volume(g->n, g->ny, g->nx, 1))) return RZK_RANGE;
     if (first == last) return RZK_OK;
     if (!x || !y || !work) return RZK_NULL;
     if (x_size < volume(g->n, g->h, g->w, conv->c) || y_size < volume(g->n, g->h, g->w, conv->out_c))
         return RZK_TOO_SMALL;
-    const int64_t fixed = 2 * PANEL * points_of(g), one = rzk_conv3x3_work(g, conv, 1) - fixed;
+    const int64_t fixed = 2 * PANEL * points_of(g->ey, g->ex), one = rzk_conv3x3_work(g, conv, 1) - fixed;
     const int64_t block = fitting(work_size, one, fixed);
     if (block < 1) return RZK_TOO_SMALL;
     rzk_table()->conv3x3(x, g, conv, first, last, block, y, work);

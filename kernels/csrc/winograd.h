@@ -9,6 +9,20 @@
 /* Vectors of filters that are brought to their points together. */
 #define FILTERS_AT_ONCE 16
 
+/* Calls a function with the points of tiles of ey x ex outputs behind its arguments, as numbers that the compiler
+ * knows. */
+#define WITH_POINTS(ey, ex, function, ...)    \
+    do {                                      \
+        if ((ey) == 4 && (ex) == 4)           \
+            function(__VA_ARGS__, 6, 6);      \
+        else if ((ey) == 4)                   \
+            function(__VA_ARGS__, 6, 5);      \
+        else if ((ex) == 4)                   \
+            function(__VA_ARGS__, 5, 6);      \
+        else                                  \
+            function(__VA_ARGS__, 5, 5);      \
+    } while (0)
+
 /* What p input values give at the p points. */
 INLINE void to_points(const vf *d, vf *o, const int p) {
     if (p == 6) {
@@ -93,14 +107,7 @@ INLINE void filters_at(const float *taps, int64_t size, int64_t first, int64_t l
 
 static void conv3x3_filters(const float *taps, int64_t size, int64_t ey, int64_t ex, int64_t first, int64_t last,
                             float *out) {
-    if (ey == 4 && ex == 4)
-        filters_at(taps, size, first, last, out, 6, 6);
-    else if (ey == 4)
-        filters_at(taps, size, first, last, out, 6, 5);
-    else if (ex == 4)
-        filters_at(taps, size, first, last, out, 5, 6);
-    else
-        filters_at(taps, size, first, last, out, 5, 5);
+    WITH_POINTS(ey, ex, filters_at, taps, size, first, last, out);
 }
 
 struct tile {
@@ -203,12 +210,5 @@ INLINE void conv_tiles(const float *x, const struct rzk_grid *g, const struct rz
 
 static void conv3x3(const float *x, const struct rzk_grid *g, const struct rzk_conv *conv, int64_t first,
                     int64_t last, int64_t block, float *y, float *work) {
-    if (g->ey == 4 && g->ex == 4)
-        conv_tiles(x, g, conv, first, last, block, y, work, 6, 6);
-    else if (g->ey == 4)
-        conv_tiles(x, g, conv, first, last, block, y, work, 6, 5);
-    else if (g->ex == 4)
-        conv_tiles(x, g, conv, first, last, block, y, work, 5, 6);
-    else
-        conv_tiles(x, g, conv, first, last, block, y, work, 5, 5);
+    WITH_POINTS(g->ey, g->ex, conv_tiles, x, g, conv, first, last, block, y, work);
 }
