@@ -233,7 +233,7 @@ async def list_models(request: Request) -> Response:
 async def load_model(request: Request) -> Response:
     """Begin to load a model."""
     model = _service(request).models.load(request.path_params["name"])
-    return JSONResponse({"name": model.name, **model.event}, 202)
+    return JSONResponse({"name": model.name, **model.event._asdict()}, 202)
 
 
 async def model_events(request: Request) -> Response:
@@ -242,17 +242,20 @@ async def model_events(request: Request) -> Response:
     model = service.models.find(request.path_params["name"])
 
     async def events() -> AsyncIterator[str]:
-        last, told = None, 0.0
+        place, last, told = len(model.events) - 1, None, 0.0
         while not service.closing:
-            now, state = time.monotonic(), model.state
-            if (event := model.event) != last:
-                last, told = event, now
-                yield f"data: {json.dumps(event)}\n\n"
-            elif now - told > _EVENT_BEAT:
-                told = now
-                yield ": still there\n\n"
-            if state in ("ready", "failed"):
+            # The one that was told last, which may have got on, and all that came after it.
+            events = model.events[place:]
+            place += len(events) - 1
+            for event in events:
+                if event != last:
+                    last, told = event, time.monotonic()
+                    yield f"data: {json.dumps(event._asdict())}\n\n"
+            if events[-1].state in ("ready", "failed"):
                 return
+            if time.monotonic() - told > _EVENT_BEAT:
+                told = time.monotonic()
+                yield ": still there\n\n"
             await asyncio.sleep(_EVENT_STEP)
 
     return StreamingResponse(events(), media_type="text/event-stream")

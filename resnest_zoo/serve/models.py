@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from statistics import median
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from resnest_zoo import hub
 from resnest_zoo.errors import UnknownModelError, ZooError, cut
@@ -40,6 +40,22 @@ _PACES = 15  # the latest, of which the median counts
 Build = Callable[[str], "PicturePredictor"]
 
 
+class Event(NamedTuple):
+    """A state of a model.
+
+    Attributes:
+        state: see above.
+        done: bytes that are there, while it is downloaded.
+        total: bytes of all.
+        message: what went wrong.
+    """
+
+    state: State
+    done: int | None = None
+    total: int | None = None
+    message: str | None = None
+
+
 @dataclass(eq=False)
 class Shelved:
     """A model that is served, or can be.
@@ -48,10 +64,7 @@ class Shelved:
         name: in addresses and answers.
         source: what a `Predictor` is built from.
         entry: of the zoo, if its weights are; None for a checkpoint of one's own.
-        state: see above.
-        done: bytes that are there, while it is downloaded.
-        total: bytes of all.
-        message: what went wrong.
+        events: every state it went through, the latest last; whoever looks too seldom misses none.
         predictor: once it is ready.
         paces: seconds that it took for a picture, the latest last.
     """
@@ -59,28 +72,31 @@ class Shelved:
     name: str
     source: str
     entry: Entry | None
-    state: State = "absent"
-    done: int | None = None
-    total: int | None = None
-    message: str | None = None
+    events: list[Event] = field(default_factory=lambda: [Event("absent")])
     predictor: PicturePredictor | None = None
     paces: deque[float] = field(default_factory=lambda: deque(maxlen=_PACES))
 
     @property
-    def event(self) -> dict[str, Any]:
-        """What a stream of events tells."""
-        return {"state": self.state, "done": self.done, "total": self.total, "message": self.message}
+    def event(self) -> Event:
+        """The latest."""
+        return self.events[-1]
+
+    @property
+    def state(self) -> State:
+        """The present one."""
+        return self.event.state
 
     def set(self, state: State, message: str | None = None) -> None:
         """Go to another state."""
-        self.message, self.state = message, state
-        if state not in ("downloading", "verifying"):
-            self.done = self.total = None
+        self.events.append(Event(state, message=message))
 
     def note(self, done: int, total: int | None) -> None:
         """Take in the progress of a download."""
-        self.done, self.total = done, total
-        self.state = "verifying" if done == total else "downloading"
+        event = Event("verifying" if done == total else "downloading", done, total)
+        if event.state == self.state:
+            self.events[-1] = event
+        else:
+            self.events.append(event)
 
 
 class Models:
@@ -172,7 +188,7 @@ class Models:
         if model.state in _BUSY:
             raise RefusalError(503, "not_ready", f"{model.name} is {model.state}; try again in 2 s", 2)
         if model.state == "failed":
-            raise RefusalError(503, "failed", f"{model.name} could not be loaded: {model.message}", 30)
+            raise RefusalError(503, "failed", f"{model.name} could not be loaded: {model.event.message}", 30)
         raise RefusalError(
             404, "not_loaded", f"{model.name} is not loaded; POST /api/models/{model.name}/load does it"
         )
@@ -275,7 +291,7 @@ def _row(model: Shelved, files: set[str]) -> dict[str, Any]:
         "task": task,
         "served": predictor is not None,
         "state": model.state,
-        "message": model.message,
+        "message": model.event.message,
         "bytes": size,
         "parameters": parameters,
         "reported": reported,

@@ -15,6 +15,7 @@ from resnest_zoo import hub
 from resnest_zoo.api import Predictor
 from resnest_zoo.errors import CheckpointError, UnknownModelError
 from resnest_zoo.registry import info, list_models
+from resnest_zoo.serve import app
 from resnest_zoo.serve.limits import Limits
 from resnest_zoo.serve.models import Models
 from resnest_zoo.serve.refusals import without_paths
@@ -75,6 +76,17 @@ def test_a_model_is_fetched_verified_loaded_and_used(mirror: FileServer) -> None
         # Asked again, nothing is done again.
         assert client.post("/api/models/tiny_mask/load").json()["state"] == "ready"
         assert len(mirror.requests) == 1
+
+
+def test_no_state_is_missed_however_seldom_one_looks(
+    mirror: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_EVENT_STEP", 0.7)
+    mirror.always = Fault(pace=0.02, block=1 << 17)
+    with running(build=lambda name: StubPredictor()) as client:
+        client.post("/api/models/tiny_mask/load")
+        told = [event["state"] for event in events(client, "tiny_mask")]
+    assert list(dict.fromkeys(told)) == ["downloading", "verifying", "loading", "ready"]
 
 
 def real(name: str) -> Predictor:
