@@ -120,6 +120,10 @@ class FileServer:
         """The Range header of each request for a path."""
         return [request.headers.get("Range") for request in self.requests if request.path == path]
 
+    def starts(self, path: str) -> list[int]:
+        """The first byte that each request for a path asked for."""
+        return [int(span[len("bytes=") : -1]) if span else 0 for span in self.ranges(path)]
+
     def find(self, path: str) -> tuple[bytes, dict[str, str]] | None:
         """The file at a path and its headers."""
         file = self.folder / unquote(urlsplit(path).path).lstrip("/") if self.folder else None
@@ -306,7 +310,7 @@ class _Handler(BaseHTTPRequestHandler):
             owner.closing.wait(_PATIENCE)
         elif fault.how == "reset":
             self.wfile.flush()
-            owner.closing.wait(0.05)  # a reset throws away what the client has not read yet
+            owner.closing.wait(0.1)  # a reset throws away what the client has not read yet
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     def log_message(self, *_: Any) -> None:

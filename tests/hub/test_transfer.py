@@ -72,7 +72,12 @@ def test_a_broken_transfer_goes_on_where_it_broke(
 ) -> None:
     served.script["/m"] = [Fault(after=200_000, how=how), Fault(after=200_000, how=how)]
     assert receive(served, part, hash_known=hash_known) == BODY
-    assert served.ranges("/m") == [None, "bytes=200000-", "bytes=400000-"]
+    first, second, third = served.starts("/m")
+    if how == "close":
+        assert (first, second, third) == (0, 200_000, 400_000)
+    else:  # what had not been read yet is lost with the connection
+        assert first == 0 < second <= 200_000
+        assert second < third <= second + 200_000
     etag = served.requests[1].headers["If-Range"]
     assert etag.startswith('"')
     assert part.joined
