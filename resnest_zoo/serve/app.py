@@ -322,7 +322,10 @@ async def _wait(request: Request, futures: Sequence[Future[Found]], timeout: flo
         ClientDisconnect: it went.
         RefusalError: it is over.
     """
-    all_there = asyncio.create_task(asyncio.wait([asyncio.wrap_future(one) for one in futures]))
+    wrapped = [asyncio.wrap_future(one) for one in futures]
+    for one in wrapped:
+        one.add_done_callback(_take_error)
+    all_there = asyncio.create_task(asyncio.wait(wrapped))
     try:
         async with watched(request) as gone:
             both: set[asyncio.Task[Any]] = {all_there, gone}
@@ -333,6 +336,12 @@ async def _wait(request: Request, futures: Sequence[Future[Found]], timeout: flo
         raise ClientDisconnect
     if not done:
         raise _late(timeout)
+
+
+def _take_error(wrapped: asyncio.Future[Found]) -> None:
+    """Keep asyncio from telling it again: `_checked` tells what went wrong with the future it wraps."""
+    if not wrapped.cancelled():
+        wrapped.exception()
 
 
 def _checked(futures: Sequence[Future[Found]]) -> list[Found]:

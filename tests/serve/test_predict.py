@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import statistics
 from collections.abc import Iterator
@@ -170,3 +171,5 @@ def test_a_model_that_breaks_is_told_and_lives_on(client: Client, caplog: pytest
     assert "secret" not in answer.text
     assert "in /secret/place" in caplog.text
     assert client.predict(picture()).status_code == 200
+    gc.collect()
+    assert "never retrieved" not in caplog.text  # told once
