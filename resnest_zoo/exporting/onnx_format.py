@@ -13,6 +13,11 @@ from resnest_zoo.exporting.graph import INPUTS
 from resnest_zoo.exporting.job import Job
 
 LEAST_OPSET = 20  # what DeformConv of opset 19 and GridSample of 20 need
+# The operator that runtimes follow to a newer opset last, as one cell of one box.
+_PROBE = """<ir_version: 10, opset_import: ["" : {opset}]>
+probe (float[1, 1, 1, 1] x, float[1, 4] boxes, int64[1] pictures) => (float[1, 1, 1, 1] y) {{
+    y = RoiAlign(x, boxes, pictures)
+}}"""
 _LARGEST = 2**31  # bytes; protobuf's own limit of one file
 
 
@@ -20,10 +25,24 @@ def check(opset: int) -> None:
     """What can be known before the work begins.
 
     Raises:
-        ExportError: a package is missing, or the opset is too old or none that this exporter writes.
+        ExportError: a package is missing, or the opset is too old, not known to the exporter, or not to the
+            runtime at hand.
     """
     require("onnx", "onnx", "onnxscript", "onnxruntime")
     check_opset(opset)
+    import onnx
+    import onnxruntime
+
+    probe = onnx.parser.parse_model(_PROBE.format(opset=opset)).SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # of errors it would tell twice
+    try:
+        onnxruntime.InferenceSession(probe, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own have no common base
+        raise ExportError(
+            f"opset {opset}: onnxruntime {onnxruntime.__version__} lacks operators of it "
+            f"({first_line(error)}); take an older one, as {LEAST_OPSET} or {LEAST_OPSET + 1}"
+        ) from error
 
 
 def require(extra: str, *packages: str) -> None:

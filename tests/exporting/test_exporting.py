@@ -98,6 +98,23 @@ def test_old_opsets_are_refused():
     with pytest.raises(ExportError, match=r"opset 999: expected 20 to"):
         onnx_format.check(999)
     onnx_format.check(20)
+    onnx_format.check(21)
+
+
+def test_an_opset_that_the_runtime_lacks_is_refused_before_the_work(monkeypatch):
+    """onnxruntime 1.32 has RoiAlign up to opset 21, and the rest up to 26."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no RoiAlign(22)\nand more")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(
+        ExportError, match=r"opset 22: onnxruntime .* \(no RoiAlign\(22\)\); take .* 20 or 21$"
+    ):
+        onnx_format.check(22)
 
 
 def test_onnxruntime_s_refusal_of_a_file_is_one_line(tmp_path):
