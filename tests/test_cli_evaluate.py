@@ -18,6 +18,7 @@ from resnest_zoo.data.pictures import read_picture
 from resnest_zoo.errors import DataError
 from resnest_zoo.evaluation.detection import evaluate_detections
 from resnest_zoo.evaluation.results import detection_rows
+from tests.runtimes.eager import as_file
 
 MASK, PANOPTIC = "mask_rcnn_resnest14_dcn_shapes", "panoptic_resnest14_dcn_shapes"
 COUNT = 4
@@ -64,6 +65,21 @@ def test_ap_of_all_and_of_each_class(drawn: Path, capsys: pytest.CaptureFixture[
             ap = expected.per_category[category_id]
             assert found[f"{kind}/AP-{name}"] == ("none" if ap is None else f"{100 * ap:.2f}")
     assert "panoptic_seg/PQ" not in found
+
+
+def test_an_exported_file_is_measured_as_its_model(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.onnx"
+    file = as_file(resnest_zoo.get(MASK, overrides={"DATALOADER.NUM_WORKERS": 0}), path)
+    monkeypatch.setattr("resnest_zoo.api.open_file", lambda _: file)
+    given = arguments(drawn, str(path))[:-2]
+    assert main(given) == 0
+    of_file = shown(capsys)
+    assert main(arguments(drawn, MASK, "--exact")) == 0
+    assert of_file == shown(capsys)
+    assert main([*given, "DATALOADER.NUM_WORKERS", "0"]) == 1
+    assert "an exported file runs as it was exported; it takes no overrides" in capsys.readouterr().err
 
 
 def test_panoptic_models_have_pq_too(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,12 @@ def add_commands(commands: Any) -> None:
         description="COCO's AP, in percent, of a detector on pictures annotated in COCO's JSON; of panoptic "
         "models also PQ and mIoU.",
     )
-    add_model(evaluate, "of the zoo; also a config or a checkpoint", "other weights", required=False)
+    add_model(
+        evaluate,
+        "of the zoo; also a config, a checkpoint or an exported file",
+        "other weights",
+        required=False,
+    )
     evaluate.add_argument("--json", type=Path, required=True, metavar="FILE", help="annotations")
     evaluate.add_argument("--images", type=Path, metavar="DIR", help="pictures")
     evaluate.add_argument(
@@ -48,22 +53,23 @@ def _evaluate(args: argparse.Namespace) -> int:
     require_model(args)
     if args.predictions is not None:
         return measure(args.predictions, args.json)
-    from resnest_zoo.api import get
+    from resnest_zoo.api import Predictor
     from resnest_zoo.distributed import join
+    from resnest_zoo.runtimes import is_exported
     from resnest_zoo.training.evaluation import evaluate
     from resnest_zoo.training.validation import read_validation_set
 
     show_warnings()
     require_data(args.json, args.images, args.panoptic)
     with join() as world:
-        device = world.device(args.device or default_device())
-        model = get(
+        device = args.device or ("cpu" if is_exported(args.model) else default_device())
+        model = Predictor(
             args.model,
             weights=args.weights,
-            device=device,
+            device=world.device(device),
             overrides=args.overrides,
-            optimize=not args.exact and device == "cpu",
-        )
+            exact=args.exact,
+        ).model
         panoptic = panoptic_files(args.panoptic)
         data = read_validation_set(args.json, args.images, model, panoptic, world, by_name=args.by_name)
         metrics = evaluate(model, data, world)
