@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.verify.results import FOLDER
+from benchmarks.verify.results import FOLDER, device_slug
 from resnest_zoo.hub.staging import staged
 
 if TYPE_CHECKING:
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 Rows = list[dict[str, str]]
 
 
-def record(task: str, rows: Sequence[DataclassInstance], key: tuple[str, ...]) -> Path:
+def record(task: str, rows: Sequence[DataclassInstance], key: tuple[str, ...], device: str = "cpu") -> Path:
     """Put rows into the file of a task; they replace those of the same key."""
-    path = path_of(task)
+    path = path_of(task, device)
     kept = {tuple(row[k] for k in key): row for row in (_read(path) if path.exists() else [])}
     for row in rows:
         texts = {name: str(value) for name, value in asdict(row).items()}
         kept[tuple(texts[k] for k in key)] = texts
-    write(path, list(kept.values()))
+    _write(path, list(kept.values()))
     return path
 
 
-def path_of(task: str) -> Path:
-    """The file of a task and of the torch at hand."""
-    return FOLDER / f"{task}-cpu-float32-torch{torch.__version__.partition('+')[0]}.csv"
+def path_of(task: str, device: str = "cpu") -> Path:
+    """The file of a task, a device and the torch at hand."""
+    return FOLDER / f"{task}-{device_slug(device)}-float32-torch{torch.__version__.partition('+')[0]}.csv"
 
 
-def write(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+def _write(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Make a file of rows, which all have the keys of the first, whole or not at all."""
     path.parent.mkdir(exist_ok=True)
     with staged(path) as part, part.open("w", encoding="utf-8", newline="") as file:

@@ -1,6 +1,6 @@
 """Time of every detector beside that of `faster_rcnn_resnet50`, in turns within one run.
 
-    python -m benchmarks.speed --record           # all models; rewrites the file in benchmarks/results
+    python -m benchmarks.speed --record           # all models; each into the file in benchmarks/results
     python -m benchmarks.speed 'mask_*' --device cuda
     python -m benchmarks.speed --peers detectron2,torchvision,onnxruntime    # beside others; see `peers`
 
@@ -14,7 +14,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,7 +27,6 @@ from benchmarks.golden import filled_model
 from benchmarks.golden_values import image
 from benchmarks.ratios import turns
 from benchmarks.verify.outcome import aligned
-from benchmarks.verify.results import FOLDER, device_slug
 from resnest_zoo.errors import ZooError
 from resnest_zoo.models import GeneralizedRCNN
 from resnest_zoo.registry import MMDETECTION, PUBLISHED, list_models
@@ -100,8 +100,9 @@ def read_speeds() -> dict[str, list[Speed]]:
 _PARSERS = {"str": str, "int": int, "float": float}
 
 
-def _write(path: Path, speeds: list[Speed]) -> None:
-    records.write(path, [asdict(speed) for speed in speeds])
+def record(speeds: Sequence[Speed], device: str = "cpu") -> Path:
+    """Put them in the file of their device and torch; they replace those of the same models."""
+    return records.record("speed", speeds, ("name",), device)
 
 
 def _beside_peers(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
@@ -138,11 +139,10 @@ def main(argv: list[str] | None = None) -> int:
         if name in (*PUBLISHED, *MMDETECTION):
             speeds.append(measure(name, reference, args.device, args.rounds))
             print(f"{name:<32} {speeds[-1].ratio:6.2f} x  {speeds[-1].seconds:.2f} s", flush=True)
+            if args.record:
+                record(speeds[-1:], args.device)
     rows = [[s.name, f"{s.ratio:.2f}", f"{s.seconds:.2f}", str(s.detections)] for s in speeds]
     print("\n".join(aligned(["model", f"x {REFERENCE}", "seconds", "detections"], rows)))
-    if args.record:
-        version = torch.__version__.partition("+")[0]
-        _write(FOLDER / f"speed-{device_slug(args.device)}-float32-torch{version}.csv", speeds)
     return 0
 
 

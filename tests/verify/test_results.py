@@ -31,7 +31,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of results, empty."""
     folder = tmp_path / "recorded"
     monkeypatch.setattr(results, "FOLDER", folder)
-    monkeypatch.setattr(speed, "FOLDER", folder)
     monkeypatch.setattr(records, "FOLDER", folder)
     return folder
 
@@ -239,7 +238,9 @@ def speeds(*ratios: tuple[str, float]) -> list[speed.Speed]:
 
 def test_times_are_read_as_they_were_written(folder: Path) -> None:
     written = speeds(("faster_rcnn_resnet50", 1.0), ("mask_rcnn_resnest50", 1.75))
-    speed._write(folder / f"speed-cpu-float32-torch{TORCH}.csv", written)
+    speed.record(written[:1])
+    path = speed.record(written[1:])
+    assert path == folder / f"speed-cpu-float32-torch{TORCH}.csv"
     assert speed.read_speeds() == {f"speed-cpu-float32-torch{TORCH}": written}
 
 
@@ -250,7 +251,7 @@ def test_the_chart_has_a_second_diagram_where_times_are(pages: Path, folder: Pat
     assert without.count("<circle") == 21 + 5  # and the legend
     assert "time for one picture" not in without
     measured = speeds(("faster_rcnn_resnet50", 1.0), ("panoptic_resnest200_3x", 4.2))
-    speed._write(folder / f"speed-cpu-float32-torch{TORCH}.csv", measured)
+    speed.record(measured)
     report.main([])
     with_times = (pages / "docs" / "models.svg").read_text()
     drawing = ElementTree.fromstring(with_times)
