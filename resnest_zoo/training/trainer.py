@@ -401,16 +401,16 @@ def _measure_norms(run: _Run) -> None:
 
 
 def _save(run: _Run) -> None:
-    """Write the state first: a kill between two files then costs nothing."""
+    """Write the state last: a resumed run then writes again whatever a kill has left out."""
     state, output, progress = run.state, run.options.output, run.state.progress
     _refuse_broken(run)
     if not run.world.is_main:
         return
-    state.save(output / STATE)
     save_model(state.shown, output / LAST, progress, run.options.started_from)
     if progress.iteration % run.config.solver.checkpoint_period == 0:
         path = output / f"model_{progress.iteration:07d}.safetensors"
         save_model(state.shown, path, progress, run.options.started_from)
+    state.save(output / STATE)
     logger.info("saved iteration %d in %s", progress.iteration, output)
 
 

@@ -73,6 +73,46 @@ def test_a_run_stopped_by_a_signal_and_resumed_ends_as_the_unbroken_one_bit_for_
     assert whole == parts
 
 
+class Killed(BaseException):
+    pass
+
+
+def killed_before(monkeypatch: pytest.MonkeyPatch, place: int) -> list[str]:
+    """Let the run die before it writes its file number `place`; what was to be written until then."""
+    names: list[str] = []
+
+    def count(write: Any) -> Any:
+        def written(one: object, path: Path, *more: Any) -> None:
+            names.append(path.name)
+            if len(names) == place:
+                raise Killed
+            write(one, path, *more)
+
+        return written
+
+    monkeypatch.setattr(trainer, "save_model", count(trainer.save_model))
+    monkeypatch.setattr(trainer.TrainingState, "save", count(trainer.TrainingState.save))
+    return names
+
+
+def test_whichever_file_a_kill_leaves_out_the_resumed_run_has_them_all_bit_for_bit(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config({**EVERYTHING, "SOLVER.MAX_ITER": 4, "SOLVER.CHECKPOINT_PERIOD": 3})
+    with monkeypatch.context() as patch:
+        names = killed_before(patch, 0)
+        run(pictures, tmp_path / "whole", config, validate=True)
+    assert {"best.safetensors", "model_0000003.safetensors"} < set(names)
+    for place in range(1, len(names) + 1):
+        output = tmp_path / f"killed before {place}"
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            killed_before(patch, place)
+            run(pictures, output, config, validate=True)
+        run(pictures, output, config, resume=True, validate=True)
+        for path in (tmp_path / "whole").glob("*.safetensors"):
+            assert (output / path.name).read_bytes() == path.read_bytes(), (place, path.name)
+
+
 def test_a_signal_during_an_evaluation_gives_it_up_and_the_resumed_run_makes_it(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
