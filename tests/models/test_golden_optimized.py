@@ -17,10 +17,8 @@ def of_inference() -> list[Any]:
     mmdetection's models are made of the same parts, and several scales are several pictures.
     """
     paths = [path for path in FILES if ".losses." not in path.name and ".tta." not in path.name]
-    quick = {path for path in FILES if path.name in QUICK_FLOAT32 and "resnest" in path.name}
-    return [
-        pytest.param(path, id=path.stem, marks=() if path in quick else pytest.mark.slow) for path in paths
-    ]
+    marks = [() if path.name == QUICK_FLOAT32 else pytest.mark.slow for path in paths]
+    return [pytest.param(path, id=path.stem, marks=m) for path, m in zip(paths, marks, strict=True)]
 
 
 @pytest.mark.usefixtures("all_threads")

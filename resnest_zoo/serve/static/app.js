@@ -244,7 +244,6 @@ function setActive(/** @type {Pane} */ pane, /** @type {number | null} */ id) {
 let listed = "";
 
 function showModels() {
-  for (const model of models) model.seconds = work.pace(model.name) ?? model.seconds;
   views.show(models);
   // Only where something changes: a list that is open would be closed.
   const key = JSON.stringify(models.map((model) => [model.name, isReady(model)]));
@@ -325,17 +324,21 @@ function showView() {
   if (view === "try") refresh();
 }
 
+function arrive() {
+  showView();
+  if (location.pathname === "/models") void fetchModels(); // others load and use models, too
+}
+
 for (const link of document.querySelectorAll("a[data-view]")) {
   link.addEventListener("click", (event) => {
     if (/** @type {MouseEvent} */ (event).ctrlKey || /** @type {MouseEvent} */ (event).metaKey) return;
     event.preventDefault();
     history.pushState(null, "", /** @type {HTMLAnchorElement} */ (link).href);
-    showView();
-    if (location.pathname === "/models") void fetchModels(); // others load models, too
+    arrive();
     byId("main").focus();
   });
 }
-addEventListener("popstate", showView);
+addEventListener("popstate", arrive);
 modelSelect.onchange = otherSelect.onchange = () => choose(current);
 byId("every").onchange = (/** @type {any} */ event) => {
   work.every = Math.max(1, Math.round(Number(event.target.value)) || 1);

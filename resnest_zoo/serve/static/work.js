@@ -30,7 +30,6 @@ import { readResult } from "./result.js";
 
 export const LOWEST_SCORE = 0.05; // asked for once; the slider goes on from there
 const MOST_LOSSES = 3; // of the server with one picture: it may be this picture that stops it
-const PACES = 15; // of which the median counts
 const AT_ONCE = 4; // the server batches pictures of one size
 
 export class Work {
@@ -47,8 +46,6 @@ export class Work {
     this.queue = [];
     /** @type {Promise<void> | null} while the server is gone */
     this.outage = null;
-    /** @type {Map<string, number[]>} seconds of the model for each picture, by its name */
-    this.paces = new Map();
     /** @type {Map<string, Promise<void>>} */
     this.loading = new Map();
     /** @type {Set<() => void>} called as models are loaded */
@@ -76,12 +73,6 @@ export class Work {
     });
     this.queue.unshift({ item, model });
     queueMicrotask(() => this.next());
-  }
-
-  /** Seconds that a model takes for a picture, as this page has seen it; null before it has. */
-  pace(/** @type {string} */ model) {
-    const seen = [...(this.paces.get(model) ?? [])].sort((a, b) => a - b);
-    return seen.length ? seen[Math.floor(seen.length / 2)] : null;
   }
 
   /** Stop what is under way for an item, and forget it. */
@@ -174,7 +165,6 @@ export class Work {
     const answer = await predict(item.blob, model, LOWEST_SCORE, this.options(item, outcome));
     outcome.roundTrip = performance.now() - begin;
     outcome.answer = answer;
-    this.paces.set(model, [...(this.paces.get(model) ?? []), answer.seconds.model].slice(-PACES));
     [outcome.categories, outcome.stuff] = categoriesOf(answer);
     outcome.result = readResult(answer.predictions[0], outcome.categories, outcome.stuff);
   }
