@@ -156,9 +156,10 @@ function markThumb(/** @type {Item} */ item) {
   const row = byId("strip").querySelector(`[data-id="${item.id}"]`);
   if (!row) return;
   const states = chosen().map((name) => item.outcomes.get(name)?.status ?? "waiting");
+  // No model is chosen before the models are listed.
   const state = states.includes("failed")
     ? "failed"
-    : states.every((one) => one === "done")
+    : states.length && states.every((one) => one === "done")
       ? "done"
       : "waiting";
   row.dataset.state = state;

@@ -236,6 +236,19 @@ def test_a_busy_server_is_asked_again(open_page: Open, pictures: list[Path]) -> 
     assert options(page)
 
 
+def test_a_picture_that_is_there_before_the_models_waits_for_them(
+    open_page: Open, pictures: list[Path]
+) -> None:
+    page = open_page()
+    held: list[Any] = []
+    page.route("**/api/models", lambda route: held.append(route))
+    page.reload()
+    drop(page, pictures[0])
+    _expect(page.locator("#strip > li")).to_have_attribute("data-state", "waiting")
+    held.pop().continue_()
+    assert options(page)
+
+
 def test_a_server_that_is_gone_and_back(open_page: Open, served: Served, pictures: list[Path]) -> None:
     page = open_page()
     drop(page, pictures[0])
