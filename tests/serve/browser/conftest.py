@@ -75,6 +75,7 @@ def browser() -> Iterator[Any]:
     if executable is None:
         pytest.skip("needs Chromium: install it, or say in RESNEST_ZOO_CHROMIUM where it is")
     root = hasattr(os, "geteuid") and os.geteuid() == 0
+    api.expect.set_options(timeout=_PATIENCE)
     with api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=executable, args=["--no-sandbox"] if root else []
