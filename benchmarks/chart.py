@@ -12,6 +12,7 @@ _TOP, _HEIGHT, _BOTTOM = 56, 470, 48
 _AP = (38.0, 52.0)
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44")
 _LEGEND_WIDTH = 150
+_LETTER = 6  # of a label, at most
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ class _Panel:
         # ResNeSt filled, ResNet open.
         fill = colour if entry.backbone.startswith("ResNeSt") else "white"
         label = entry.backbone.replace("ResNeSt-", "S").replace("ResNet-", "R").replace("-DCNv2", " dcn")
-        # The panoptic model stands close to its neighbour: its label goes to the left.
-        anchor, label_x = ("end", x - 9) if entry.reported[0].pq else ("start", x + 9)
+        # To the left where there is no room, and of the panoptic model, which is close to its neighbour.
+        is_late = x + 9 + _LETTER * len(label) > self.left + self.width
+        anchor, label_x = ("end", x - 9) if entry.reported[0].pq or is_late else ("start", x + 9)
         text = f'text-anchor="{anchor}" font-size="10" fill="#555">{label}</text>'
         return [
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{fill}" stroke="{colour}" stroke-width="2">'
