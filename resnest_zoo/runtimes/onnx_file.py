@@ -21,11 +21,8 @@ def open_session(path: Path) -> OnnxSession:
         import onnxruntime
     except ImportError as error:
         raise ExportError(f"{path}: onnxruntime is not installed: pip install 'resnest-zoo[onnx]'") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # of errors it would tell twice, and it warns of nodes that it removes
     try:
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        session = load(path.read_bytes())
     except OSError:
         raise
     except Exception as error:  # its own have no common base
@@ -33,6 +30,16 @@ def open_session(path: Path) -> OnnxSession:
             f"{path}: onnxruntime {onnxruntime.__version__} cannot load it: {first_line(error)}"
         ) from error
     return OnnxSession(session)
+
+
+def load(content: bytes) -> Any:
+    """A session of onnxruntime, which must be installed, on the CPU; what it raises has no common base."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # of errors it would tell twice, and it warns of nodes that it removes
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 class OnnxSession:
