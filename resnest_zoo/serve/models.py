@@ -13,7 +13,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from statistics import median
@@ -219,7 +218,7 @@ class Models:
         while (model := self._orders.get()) is not None:
             try:
                 if model.entry is not None and not _has_twin(model.entry):
-                    fetch_weights(model.entry, progress=partial(_note, model))
+                    fetch_weights(model.entry, progress=model.note)
                 model.set("loading")
                 model.predictor = self._build(model.source)
             except (ZooError, OSError, RuntimeError, MemoryError) as error:
@@ -247,10 +246,6 @@ class Models:
         folder = hub.cache_dir()
         files = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         return [_row(model, files) for model in self._all.values()]
-
-
-def _note(model: Shelved, done: int, total: int | None) -> None:
-    model.note(done, total)
 
 
 def _files_of(entry: Entry) -> set[str]:
