@@ -57,6 +57,7 @@ class Fault:
         short: bytes by which a range ends too early.
         headers: further headers, or with None fewer.
         pace: seconds between two blocks of `block` bytes.
+        metered: every block waits for a permit of `FileServer.permits`.
     """
 
     after: int | None = None
@@ -67,6 +68,7 @@ class Fault:
     short: int = 0
     headers: dict[str, str | None] = field(default_factory=dict)
     pace: float = 0.0
+    metered: bool = False
     block: int = 1 << 16
 
 
@@ -94,6 +96,7 @@ class FileServer:
     Attributes:
         always: the fault of every honest answer.
         requests: what was asked, in order.
+        permits: what metered answers take one of for each block.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -102,6 +105,7 @@ class FileServer:
         self.script: dict[str, list[Reply | Fault]] = {}
         self.always = Fault()
         self.requests: list[Request] = []
+        self.permits = threading.Semaphore(0)
         self.closing = threading.Event()
         owner = self
 
@@ -296,8 +300,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, body: bytes, fault: Fault) -> None:
         owner = self.server_of_files
         sent = memoryview(body)[: fault.after]
-        if fault.pace:
+        if fault.pace or fault.metered:
             for start in range(0, len(sent), fault.block):
+                if fault.metered and not owner.permits.acquire(timeout=_PATIENCE):
+                    return
                 self.wfile.write(sent[start : start + fault.block])
                 if owner.closing.wait(fault.pace):
                     return

@@ -277,7 +277,7 @@ def test_a_wait_that_is_too_long_is_not_waited_for(
 
 
 def test_a_stall_is_tried_again(served: FileServer, part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "_TIMEOUT", (1.0, 0.1))
+    monkeypatch.setattr(transfer, "_TIMEOUT", (5.0, 0.5))
     served.script["/m"] = [Fault(after=200_000, how="stall")]
     assert receive(served, part) == BODY
     assert served.ranges("/m") == [None, "bytes=200000-"]
@@ -301,7 +301,7 @@ def test_a_trickle_is_noticed_though_it_never_stalls(
     served.always = Fault(pace=0.02, block=100)
     with pytest.raises(DownloadError, match=r"too slow: \d+ bytes in \d+ s; gave up after 6"):
         receive(served, part)
-    assert 0 < part.size < 10_000
+    assert 0 < part.size < len(BODY)
 
 
 def test_a_steady_source_is_no_trickle_however_long_it_takes(

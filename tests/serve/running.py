@@ -36,6 +36,7 @@ class StubPredictor:
         batches: sizes of the batches so far.
         seen: (height, width) of the pictures so far.
         breaks: what it raises.
+        spared: how many pictures come through before it is held or breaks.
         waiting: a batch has begun, and is held.
     """
 
@@ -47,6 +48,7 @@ class StubPredictor:
         self.batches: list[int] = []
         self.seen: list[tuple[int, int]] = []
         self.breaks: Exception | None = None
+        self.spared = 0
         self.waiting = False
 
     def stream(
@@ -63,11 +65,12 @@ class StubPredictor:
         assert encoded
         source, index = iter(pictures), 0
         while batch := list(islice(source, batch_size or 1)):
-            self.waiting = not self.free.is_set()
-            assert self.free.wait(20)
-            self.waiting = False
-            if self.breaks is not None:
-                raise self.breaks
+            if len(self.seen) >= self.spared:
+                self.waiting = not self.free.is_set()
+                assert self.free.wait(20)
+                self.waiting = False
+                if self.breaks is not None:
+                    raise self.breaks
             self.batches.append(len(batch))
             on_batch(list(range(index, index + len(batch))), 0.001)
             for image in batch:

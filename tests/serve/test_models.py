@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from tests.serve.running import NAME, Client, StubPredictor, picture, running, w
 from tests.servers import Fault, FileServer, Reply
 
 
-def events(client: Client, name: str) -> list[dict[str, Any]]:
+def events(client: Client, name: str) -> Iterator[dict[str, Any]]:
     """What the stream tells until it ends by itself."""
     with client.get(f"/api/models/{name}/events", stream=True) as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
-        lines = [line for line in answer.iter_lines() if line.startswith(b"data: ")]
-    return [json.loads(line[6:]) for line in lines]
+        for line in answer.iter_lines(chunk_size=1):
+            if line.startswith(b"data: "):
+                yield json.loads(line[6:])
 
 
 def rows(client: Client) -> dict[str, dict[str, Any]]:
@@ -56,14 +58,17 @@ def test_all_models_are_listed_with_what_is_known_of_them() -> None:
 
 
 def test_a_model_is_fetched_verified_loaded_and_used(mirror: FileServer) -> None:
-    mirror.always = Fault(pace=0.06, block=1 << 17)
+    mirror.always = Fault(metered=True, block=1 << 17)
     with running(build=lambda name: StubPredictor() if name == NAME else real(name)) as client:
         began = client.post("/api/models/tiny_mask/load")
         assert began.status_code == 202
         assert began.json()["state"] in ("downloading", "verifying")
         busy = client.predict(picture(), "?model=tiny_mask")
         assert (busy.status_code, busy.json()["error"]["kind"]) == (503, "not_ready")
-        told = events(client, "tiny_mask")
+        told = []
+        for event in events(client, "tiny_mask"):
+            told.append(event)
+            mirror.permits.release(1 if len(told) < 4 else 1000)
         assert told[-1] == {"state": "ready", "done": None, "total": None, "message": None}
         downloading = [event for event in told if event["state"] == "downloading" and event["done"]]
         assert len(downloading) >= 2
@@ -82,10 +87,13 @@ def test_no_state_is_missed_however_seldom_one_looks(
     mirror: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "_EVENT_STEP", 0.7)
-    mirror.always = Fault(pace=0.02, block=1 << 17)
+    mirror.always = Fault(metered=True)
     with running(build=lambda name: StubPredictor()) as client:
         client.post("/api/models/tiny_mask/load")
-        told = [event["state"] for event in events(client, "tiny_mask")]
+        told = []
+        for event in events(client, "tiny_mask"):
+            told.append(event["state"])
+            mirror.permits.release(1000)
     assert list(dict.fromkeys(told)) == ["downloading", "verifying", "loading", "ready"]
 
 
@@ -98,14 +106,14 @@ def test_wrong_bytes_fail_in_words_without_paths_and_can_be_tried_again(mirror: 
     mirror.script[name] = [Reply(b"not the right bytes")]
     with running(build=lambda name: StubPredictor()) as client:
         client.post("/api/models/tiny_detection/load")
-        told = events(client, "tiny_detection")[-1]
+        *_, told = events(client, "tiny_detection")
         assert told["state"] == "failed"
         assert "could not be fetched" in told["message"]
         assert str(hub.cache_dir()) not in told["message"]
         refused = client.predict(picture(), "?model=tiny_detection")
         assert (refused.status_code, refused.json()["error"]["kind"]) == (503, "failed")
         client.post("/api/models/tiny_detection/load")
-        assert events(client, "tiny_detection")[-1]["state"] == "ready"
+        assert [*events(client, "tiny_detection")][-1]["state"] == "ready"
         assert client.predict(picture(), "?model=tiny_detection").status_code == 200
 
 

@@ -121,6 +121,7 @@ def test_an_answer_that_takes_too_long_is_given_up(caplog: pytest.LogCaptureFixt
         assert (late.status_code, late.json()["error"]["kind"]) == (503, "timeout")
         assert "Retry-After" in late.headers
         assert client.service.queue.taken == 0
+        client.service.limits = Limits()
         client.stub.free.set()
         assert client.predict(picture()).status_code == 200
     gc.collect()
@@ -164,7 +165,7 @@ def post(client: Client, contents: list[bytes]) -> int:
 
 
 def test_connections_that_ask_nothing_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(server, "HEAD_SECONDS", 1.0)
     with running() as client:
         port = int(client.url.rpartition(":")[2])
         silent = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -177,7 +178,7 @@ def test_connections_that_ask_nothing_are_closed(monkeypatch: pytest.MonkeyPatch
         client.stub.free.clear()
         worked_on = send_and_leave(client, picture())
         assert [one.recv(65536) for one in (silent, slow, again)] == [b""] * 3
-        time.sleep(0.5)
+        time.sleep(1.2)
         client.stub.free.set()
         assert b" 200 " in whole_answer(worked_on)
         for one in (silent, slow, again, worked_on):
