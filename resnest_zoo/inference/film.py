@@ -58,7 +58,8 @@ class VideoWriter:
     ...         written.write(predict(frame).plot(), frame)
 
     Frames keep their times, whatever the rate; the sound's packets are copied as they are. All frames have
-    the size of the first, even by a row or column that repeats the last; others are fitted into it.
+    the size of the first, even by a row or column that repeats the last; others are fitted into it. Colours
+    are stored by BT.709 in limited range (ITU-T H.273), and the film says so.
     """
 
     def __init__(self, path: str | Path, source: Video | None = None, *, rate: float = 25.0) -> None:
@@ -108,6 +109,7 @@ class VideoWriter:
             OSError: the file cannot be written.
         """
         import av
+        from av.video.reformatter import ColorRange, Colorspace
 
         image = read_picture(picture).cpu()
         array = image.permute(1, 2, 0).numpy()  # (H, W, 3)
@@ -119,7 +121,10 @@ class VideoWriter:
         if time_base != self._time_base:
             pts, time_base = round(pts * time_base / self._time_base), self._time_base
         pts = max(pts, self._last + 1) if self._count else pts  # players want times that grow
-        encoded = av.VideoFrame.from_ndarray(self._fitted(array), format="rgb24")
+        coloured = av.VideoFrame.from_ndarray(self._fitted(array), format="rgb24")
+        encoded = coloured.reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
         encoded.pts, encoded.time_base = pts, time_base
         with self._named_errors():
             self._copy_sound(float(pts * time_base))
@@ -130,6 +135,7 @@ class VideoWriter:
     def _open(self, height: int, width: int, time_base: Fraction) -> None:
         """Open the file once the first picture tells its size."""
         import av
+        from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
         file = str(self._part)
         container = av.open(file, "w", format=self._form)
@@ -138,6 +144,11 @@ class VideoWriter:
         stream: Any = container.add_stream(codec, rate=self._source.rate if self._source else 1 / self._step)
         stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         stream.codec_context.time_base = stream.time_base = time_base
+        # Players guess the rule of a film that does not tell it, by its size.
+        stream.codec_context.colorspace = Colorspace.ITU709
+        stream.codec_context.color_range = ColorRange.MPEG
+        stream.codec_context.color_primaries = ColorPrimaries.BT709
+        stream.codec_context.color_trc = ColorTrc.BT709
         if self._source is not None:
             stream.codec_context.sample_aspect_ratio = self._source.pixel_aspect
         if codec == "libx264":

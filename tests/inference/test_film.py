@@ -55,6 +55,31 @@ def test_every_frame_comes_through_with_its_time_and_the_sound_with_its_bytes(
     assert_same_pictures(source, target)
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_the_film_says_by_which_rule_its_colours_are_stored(
+    codec: str, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a film that does not, players take BT.709 if it is large, and BT.601 if it is small."""
+    import av
+
+    monkeypatch.setattr(av, "codecs_available", {codec})
+    red = np.zeros((48, 64, 3), np.uint8)
+    red[:] = (220, 20, 20)
+    path = tmp_path / f"a.{ending}"
+    with VideoWriter(path) as written:
+        written.write(red)
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        tags = (frame.colorspace, frame.color_primaries, frame.color_trc)
+        stored = [bytes(plane)[plane.line_size * 4 + 8] for plane in frame.planes]
+    assert tags == (1, 1, 1)  # BT.709, by its number in ITU-T H.273
+    # MPEG-4 has no place for the range, nor has QuickTime, where none means limited.
+    assert frame.color_range == (0 if (codec, ending) == ("mpeg4", "mov") else 1)
+    # Y = 0.2126 R + 0.7152 G + 0.0722 B, in 16 to 235; its differences to blue and red in 16 to 240.
+    assert stored == pytest.approx([70, 108, 216], abs=2)
+
+
 @pytest.mark.parametrize("target", ["b.mp4", "b.mov", "b.mkv"])
 @pytest.mark.parametrize(
     ("source", "codec", "sound"),
