@@ -391,10 +391,12 @@ def test_a_closed_pipe_ends_in_silence() -> None:
     assert process.returncode == 0
 
 
-def run_command(code: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+def run_command(code: str, *, unbuffered: bool = False, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """A fresh interpreter that runs this after importing the command's `main`."""
     program = f"import sys; from resnest_zoo.cli import main; {code}"
-    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, **options)
+    settings = {**os.environ, **options.pop("env", {}), "PYTHONUNBUFFERED": "1" if unbuffered else ""}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, env=settings, **options)
 
 
 def test_a_closed_standard_output_is_no_error() -> None:
@@ -403,26 +405,28 @@ def test_a_closed_standard_output_is_no_error() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
-def test_what_cannot_be_printed_fails_in_one_line() -> None:
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_what_cannot_be_printed_fails_in_one_line(unbuffered: bool) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123
-        done = run_command("sys.exit(main(['list']))", stdout=full)
+        done = run_command("sys.exit(main(['list']))", unbuffered=unbuffered, stdout=full)
     assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
     assert b"No space left" in done.stderr
 
 
 def test_help_is_printed_where_the_terminal_knows_ascii_alone() -> None:
-    settings = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    settings = {"PYTHONIOENCODING": "ascii"}
     done = run_command("main(['predict', '--help'])", stdout=subprocess.PIPE, env=settings)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"--class-names" in done.stdout
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes close in another way")
-def test_work_that_a_closed_pipe_cuts_off_is_no_success() -> None:
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_work_that_a_closed_pipe_cuts_off_is_no_success(unbuffered: bool) -> None:
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb") as pipe:
-        done = run_command("sys.exit(main(['cache', 'dir']))", stdout=pipe)
+        done = run_command("sys.exit(main(['cache', 'dir']))", unbuffered=unbuffered, stdout=pipe)
     assert (done.returncode, done.stderr) == (141, b"")
 
 

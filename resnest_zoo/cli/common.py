@@ -40,14 +40,23 @@ def guarded(run: Callable[[], int], *, cut_off: Callable[[], int] = lambda: 141)
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_unwritten()
         return cut_off()
     except (ZooError, OSError) as error:
+        _drop_unwritten()
         return report(error)
     except (MemoryError, RuntimeError) as error:
         if problem := memory_problem(error):
             return report(problem)
         raise
+
+
+def _drop_unwritten() -> None:
+    """Drop what standard output cannot take: Python would try again at its end, and tell in its own words."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report(error: Exception | str) -> int:
