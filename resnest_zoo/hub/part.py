@@ -111,10 +111,11 @@ class Part:
         if self.size == 0 or self.origin is None:
             self.discard()
             return
-        self.file.close()
         if self.intact:
             with suppress(OSError):  # without the mark there is only less to resume
+                self.file.truncate(self.size)  # Ctrl-C may have come before the last bytes were counted
                 self._write_note(self.origin, self._mark())
+        self.file.close()
 
     def write(self, chunk: bytes) -> None:
         """Append bytes."""
@@ -127,10 +128,12 @@ class Part:
             self._flushed = self.size
 
     def _count(self, chunk: bytes) -> None:
-        self.digest.update(chunk)
-        if len(self.head) < HEAD:
-            self.head += chunk[: HEAD - len(self.head)]
-        self.size += len(chunk)
+        digest, head = self.digest.copy(), self.head
+        digest.update(chunk)
+        if len(head) < HEAD:
+            head += chunk[: HEAD - len(head)]
+        # All at once, so that an interruption leaves a size and the hash of just as many bytes.
+        self.digest, self.head, self.size = digest, head, self.size + len(chunk)
 
     def restart(self) -> None:
         """Forget the bytes."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +80,46 @@ def test_what_a_killed_process_left_is_not_intact(target: Path) -> None:
     with Part(target) as second:
         assert second.size == 5
         assert not second.intact
+
+
+class Interrupted:
+    """A file or a hash at whose next `method` Ctrl-C comes, just behind it."""
+
+    def __init__(self, inner: Any, method: str) -> None:
+        self._inner, self._method = inner, method
+
+    def copy(self) -> Interrupted:
+        return Interrupted(self._inner.copy(), self._method)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if name != self._method:
+            return found
+
+        def interrupted(*args: Any) -> None:
+            found(*args)
+            raise KeyboardInterrupt
+
+        return interrupted
+
+
+@pytest.mark.parametrize(("attribute", "method"), [("file", "write"), ("digest", "update")])
+def test_what_came_before_an_interruption_is_intact(target: Path, attribute: str, method: str) -> None:
+    def begin() -> None:
+        with Part(target) as part:
+            part.remember(ORIGIN)
+            part.write(b"some")
+            setattr(part, attribute, Interrupted(getattr(part, attribute), method))
+            part.write(b" more")
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    with Part(target) as second:
+        assert (second.size, second.intact) == (4, True)
+        second.write(b" else")
+        assert second.digest.hexdigest() == hashlib.sha256(b"some else").hexdigest()
+        second.finish()
+    assert target.read_bytes() == b"some else"
 
 
 def test_bytes_that_changed_after_an_orderly_end_are_not_intact(target: Path) -> None:
