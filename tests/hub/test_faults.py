@@ -134,11 +134,13 @@ def test_a_passing_fault_is_survived(
 @pytest.mark.parametrize("hashed", [True, False])
 @pytest.mark.parametrize("name", REPORTED)
 def test_a_lasting_fault_is_reported(
-    served: FileServer, pauses: list[float], name: str, hashed: bool
+    served: FileServer, pauses: list[float], monkeypatch: pytest.MonkeyPatch, name: str, hashed: bool
 ) -> None:
     served.replies[f"/{NAME}"] = REPORTED[name]
-    with pytest.raises(DownloadError, match=f"http.*/{NAME}: "):
-        fetch(make_artifact(served) if hashed else unhashed(served), progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer, "_TIMEOUT", (5.0, 0.1))
+        with pytest.raises(DownloadError, match=f"http.*/{NAME}: "):
+            fetch(make_artifact(served) if hashed else unhashed(served), progress=False)
     assert visible_files() == []
     check_next_run(served, hashed=hashed)
 

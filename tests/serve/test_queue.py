@@ -165,7 +165,7 @@ def post(client: Client, contents: list[bytes]) -> int:
 
 
 def test_connections_that_ask_nothing_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.5)
     with running() as client:
         port = int(client.url.rpartition(":")[2])
         silent = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -178,7 +178,7 @@ def test_connections_that_ask_nothing_are_closed(monkeypatch: pytest.MonkeyPatch
         client.stub.free.clear()
         worked_on = send_and_leave(client, picture())
         assert [one.recv(65536) for one in (silent, slow, again)] == [b""] * 3
-        time.sleep(1.2)
+        time.sleep(0.7)
         client.stub.free.set()
         assert b" 200 " in whole_answer(worked_on)
         for one in (silent, slow, again, worked_on):

@@ -95,6 +95,7 @@ def killed_before(monkeypatch: pytest.MonkeyPatch, place: int) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_whichever_file_a_kill_leaves_out_the_resumed_run_has_them_all_bit_for_bit(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
