@@ -2,11 +2,12 @@
 # MNN 3.6.1 converts operators of ONNX without attributes that change what they compute, and says nothing.
 #
 # Expected: what onnxruntime 1.32.0 and ONNX's own reference compute, or an error that names the attribute.
-# Seen: ArgMax takes the first of the largest with `select_last_index = 1`; ScatterND and ScatterElements write over each
-# other with `reduction = "add"`; GridSample repeats the picture's rim with `padding_mode = "reflection"`;
-# Mod gives the divisor's sign with `fmod = 1`. And Round takes halves away from zero, where ONNX says to the even number.
-# Who is hurt: detectors that count or add by scattering, as in run lengths, histograms and voting, and those that find
-# boxes' cells by remainders: the converted net runs, and finds other things.
+# Seen: ArgMax takes the first of the largest with `select_last_index = 1`; ScatterND writes over what it should add to with
+# `reduction = "add"`, ScatterElements likewise where `axis` stands before that, and adds where it stands behind; GridSample
+# repeats the picture's rim with `padding_mode = "reflection"`; Mod gives the divisor's sign with `fmod = 1`. And Round takes
+# halves away from zero, where ONNX says to the even number.
+# Who is hurt: those whose net counts or votes by scattering, or finds a box's cell by remainders: the converted one runs, and
+# finds other things.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -28,7 +29,12 @@ CASES = {
     # Operator: type of what goes in and comes out, values, what is right, what is seen.
     "ArgMax<axis = 0, select_last_index = 1>(x)": ("float[4] x", "int64[1] y", [1, 2, 2, 0], [2], [1]),
     'ScatterND<reduction = "add">(x, at, of)': ("float[4] x", "float[4] y", [0] * 4, [0, 2, 0, 1], [0, 1, 0, 1]),
-    'ScatterElements<reduction = "add">(x, one, of)': ("float[4] x", "float[4] y", [0] * 4, [0, 2, 0, 1], [0, 1, 0, 1]),
+    'ScatterElements<axis = 0, reduction = "add">(x, one, of)': (
+        "float[4] x", "float[4] y", [0] * 4, [0, 2, 0, 1], [0, 1, 0, 1]
+    ),
+    'ScatterElements<reduction = "add", axis = 0>(x, one, of)': (
+        "float[4] x", "float[4] y", [0] * 4, [0, 2, 0, 1], [0, 2, 0, 1]
+    ),
     "Mod<fmod = 1>(x, divisor)": ("float[4] x", "float[4] y", [-3, 3, -7.5, 7.5], [-1, 1, -1.5, 1.5], [1, 1, 0.5, 1.5]),
     "Round(x)": ("float[4] x", "float[4] y", [-2.5, -0.5, 0.5, 1.5], [-2, 0, 0, 2], [-3, -1, 1, 2]),
     'GridSample<padding_mode = "reflection", align_corners = 1>(x, grid)': (
