@@ -14,10 +14,6 @@ python3 -m venv "$work/venv"
     openvino==2026.4.1 opencv-python-headless==5.0.0.93 MNN==3.6.1 onnx==1.23.2 onnxruntime==1.32.0
 cd "$work"
 cat >show.py <<'PYTHON'
-import subprocess
-import sys
-from pathlib import Path
-
 import cv2
 import numpy as np
 import onnx
@@ -25,6 +21,8 @@ import onnxruntime
 import openvino
 from MNN import expr, nn
 from onnx.reference import ReferenceEvaluator
+
+import _tools  # the converter itself; the command around it would install a package with pip
 
 stripes = np.tile(np.array([0, 0, 255], np.float32), (24, 8))[None, None]  # (1, 1, 24, 24)
 found = {}
@@ -49,8 +47,7 @@ for antialias in (0, 1):
     net.setInput(stripes)
     found["opencv", antialias] = net.forward()
 
-    tool = [str(Path(sys.executable).with_name("mnnconvert")), "-f", "ONNX", "--bizCode", "x"]
-    subprocess.run([*tool, "--modelFile", "model.onnx", "--MNNModel", "model.mnn"], check=True, capture_output=True)
+    _tools.mnnconvert(["", "-f", "ONNX", "--modelFile", "model.onnx", "--MNNModel", "model.mnn", "--bizCode", "x"])
     module = nn.load_module_from_file("model.mnn", ["x"], ["y"])
     given = expr.const(stripes.ravel().tolist(), list(stripes.shape), expr.NCHW)
     found["mnn", antialias] = np.array(expr.convert(module.forward([given])[0], expr.NCHW).read())

@@ -15,8 +15,6 @@ python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check MNN==3.6.1 onnx==1.23.2 onnxruntime==1.32.0
 cd "$work"
 cat >show.py <<'PYTHON'
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,8 @@ import onnx
 import onnxruntime
 from MNN import expr, nn
 from onnx.reference import ReferenceEvaluator
+
+import _tools  # the converter itself; the command around it would install a package with pip
 
 CASES = {
     # Operator: type of what goes in and comes out, values, what is right, what is seen.
@@ -59,8 +59,7 @@ for node, (source, target, values, right, seen) in CASES.items():
     session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
     theirs = session.run(None, {"x": given})[0].ravel().tolist()
     reference = ReferenceEvaluator(model).run(None, {"x": given})[0].ravel().tolist()
-    tool = [str(Path(sys.executable).with_name("mnnconvert")), "-f", "ONNX", "--bizCode", "x"]
-    subprocess.run([*tool, "--modelFile", "model.onnx", "--MNNModel", "model.mnn"], check=True, capture_output=True)
+    _tools.mnnconvert(["", "-f", "ONNX", "--modelFile", "model.onnx", "--MNNModel", "model.mnn", "--bizCode", "x"])
     module = nn.load_module_from_file("model.mnn", ["x"], ["y"])
     variable = expr.const(given.ravel().tolist(), shape, expr.NCHW)
     found = np.array(module.forward([variable])[0].read()).ravel().tolist()

@@ -15,10 +15,6 @@ python3 -m venv "$work/venv"
     openvino==2026.4.1 opencv-python-headless==5.0.0.93 MNN==3.6.1 onnx==1.23.2 onnxruntime==1.32.0
 cd "$work"
 cat >show.py <<'PYTHON'
-import subprocess
-import sys
-from pathlib import Path
-
 import cv2
 import numpy as np
 import onnx
@@ -26,6 +22,8 @@ import onnxruntime
 import openvino
 from MNN import expr, nn
 from onnx.reference import ReferenceEvaluator
+
+import _tools  # the converter itself; the command around it would install a package with pip
 
 scores = np.full((1, 300), 0.25, np.float32)
 scores[0, ::7] = 1
@@ -47,8 +45,7 @@ core = openvino.Core()
 compiled = core.compile_model(core.read_model("model.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 result = compiled(scores)
 found["openvino"] = [result[0], result[1]]
-tool = [str(Path(sys.executable).with_name("mnnconvert")), "-f", "ONNX", "--bizCode", "x"]
-subprocess.run([*tool, "--modelFile", "model.onnx", "--MNNModel", "model.mnn"], check=True, capture_output=True)
+_tools.mnnconvert(["", "-f", "ONNX", "--modelFile", "model.onnx", "--MNNModel", "model.mnn", "--bizCode", "x"])
 module = nn.load_module_from_file("model.mnn", ["scores"], ["values", "places"])
 given = expr.const(scores.ravel().tolist(), [1, 300], expr.NCHW)
 found["mnn"] = [np.array(one.read()) for one in module.forward([given])]

@@ -12,13 +12,14 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "resnest_zoo"
 
-# What each room may import besides itself. `errors` and `categories` hold no code of a layer and are open
-# to all; `_DOOR` is the package's `__init__`, which offers everything.
-_OPEN = {"errors", "categories"}
+# What each room may import besides itself. `errors`, `extras` and `categories` hold no code of a layer and
+# are open to all; `_DOOR` is the package's `__init__`, which offers everything.
+_OPEN = {"errors", "extras", "categories"}
 _DOOR = "__init__"
 _ANYTHING = "anything"
 TABLE: dict[str, set[str] | str] = {
     "errors": set(),
+    "extras": set(),
     "categories": set(),
     "recognition": set(),
     "config": set(),

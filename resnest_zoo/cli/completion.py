@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from resnest_zoo.errors import ConfigError
+from resnest_zoo.extras import load_extra
 from resnest_zoo.registry import list_models
 
 SHELLS = ("bash", "zsh", "fish")
@@ -35,12 +35,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _completion(args: argparse.Namespace) -> int:
-    try:
-        import shtab
-    except ImportError as error:
-        raise ConfigError(
-            'completion needs shtab, which is not installed: pip install "resnest-zoo[completion]"'
-        ) from error
+    shtab = load_extra("shtab", "completion")
     from resnest_zoo.cli import _parser
 
     parser = _parser()

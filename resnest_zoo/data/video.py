@@ -25,6 +25,7 @@ from torch import Tensor
 from resnest_zoo.data.file_names import check_file
 from resnest_zoo.data.film_names import is_live, is_url
 from resnest_zoo.errors import ConfigError, DownloadError, ImageError, cut, shown
+from resnest_zoo.extras import load_extra
 
 if TYPE_CHECKING:
     import av.container
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_INSTALL = 'films need PyAV, which is not installed: pip install "resnest-zoo[video]"'
 _CAMERAS = {
     "linux": ("v4l2", "/dev/video{}"),
     "darwin": ("avfoundation", "{}"),
@@ -242,10 +242,7 @@ def _fetch(url: str, folder: Path, name: str) -> Path:
 
 def check_installed(name: str) -> None:
     """Raise an `ImageError` that begins with `name`, a film's, and names the extra, where PyAV is missing."""
-    try:
-        import av  # noqa: F401
-    except ImportError as error:
-        raise ImageError(f"{name}: {_INSTALL}") from error
+    load_extra("av", "video", where=name, called="PyAV", kind=ImageError)
 
 
 def open_container(source: str | Path, name: str) -> av.container.InputContainer:

@@ -11,6 +11,7 @@ import torch
 from resnest_zoo.errors import ExportError, first_line
 from resnest_zoo.exporting.graph import INPUTS
 from resnest_zoo.exporting.job import Job
+from resnest_zoo.extras import load_extra
 from resnest_zoo.runtimes.onnx_file import load
 
 LEAST_OPSET = 20  # what DeformConv of opset 19 and GridSample of 20 need
@@ -29,7 +30,8 @@ def check(opset: int) -> None:
         ExportError: a package is missing, or the opset is too old, not known to the exporter, or not to the
             runtime at hand.
     """
-    require("onnx", "onnx", "onnxscript", "onnxruntime")
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        load_extra(package, "onnx", where="onnx", kind=ExportError)
     check_opset(opset)
     import onnx
     import onnxruntime
@@ -42,17 +44,6 @@ def check(opset: int) -> None:
             f"opset {opset}: onnxruntime {onnxruntime.__version__} lacks operators of it "
             f"({first_line(error)}); take an older one, as {LEAST_OPSET} or {LEAST_OPSET + 1}"
         ) from error
-
-
-def require(extra: str, *packages: str) -> None:
-    """Raise ExportError where a package is missing; `extra` is what brings it."""
-    for package in packages:
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise ExportError(
-                f"{extra}: {package} is not installed: pip install 'resnest-zoo[{extra}]'"
-            ) from error
 
 
 def check_opset(opset: int) -> None:

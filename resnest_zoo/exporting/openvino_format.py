@@ -15,6 +15,7 @@ from typing import Any
 from resnest_zoo.errors import ExportError
 from resnest_zoo.exporting import onnx_format
 from resnest_zoo.exporting.job import Job
+from resnest_zoo.extras import load_extra
 from resnest_zoo.runtimes.openvino_file import METADATA, WEIGHTS, last_line
 
 
@@ -24,7 +25,8 @@ def check(opset: int) -> None:
     Raises:
         ExportError: a package is missing, or the opset is too old or none that the exporter writes.
     """
-    onnx_format.require("openvino", "openvino", "onnx", "onnxscript")
+    for package in ("openvino", "onnx", "onnxscript"):
+        load_extra(package, "openvino", where="openvino", kind=ExportError)
     onnx_format.check_opset(opset)
 
 

@@ -8,15 +8,15 @@ Legend: N instances, H and W picture height and width.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from resnest_zoo.annotations.masks import decode_rle
-from resnest_zoo.errors import DataError, ZooError, shown
+from resnest_zoo.errors import DataError, shown
 from resnest_zoo.evaluation.results import detection_rows
+from resnest_zoo.extras import load_extra
 from resnest_zoo.ops.outlines import Outline, trace_outlines
 from resnest_zoo.structures import InstanceArrays, Instances
 
@@ -32,7 +32,7 @@ def to_pandas(found: Instances) -> Any:
     Raises:
         ZooError: pandas is not installed.
     """
-    pandas = _imported("pandas", "pandas")
+    pandas = load_extra("pandas", "pandas")
     boxes, scores, classes, _ = _arrays(found)
     columns: dict[str, Any] = {"name": found.names, "score": scores}
     columns |= dict(zip(("x0", "y0", "x1", "y1"), boxes.reshape(-1, 4).T, strict=True))
@@ -75,7 +75,7 @@ def to_supervision(found: Instances) -> Any:
     Raises:
         ZooError: supervision is not installed.
     """
-    supervision = _imported("supervision", "supervision")
+    supervision = load_extra("supervision", "supervision")
     boxes, scores, classes, masks = _arrays(found)
     return supervision.Detections(
         xyxy=boxes.reshape(-1, 4),
@@ -98,7 +98,7 @@ def to_fiftyone(found: Instances) -> Any:
     Raises:
         ZooError: FiftyOne is not installed.
     """
-    fiftyone = _imported("fiftyone", "fiftyone")
+    fiftyone = load_extra("fiftyone", "fiftyone")
     height, width = found.image_size
     boxes, scores, _, masks = _arrays(found)
     labels = []
@@ -261,17 +261,3 @@ def _whole_pixels(box: Array, mask: Array) -> Array:
         max([y1, y0 + 1, *(last + 1 for last in rows[-1:])]),
     )
     return np.array([x0, y0, x1, y1])
-
-
-def _imported(name: str, extra: str) -> Any:
-    """A package of an extra.
-
-    Raises:
-        ZooError: it is not installed.
-    """
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:  # it is there, but broken
-            raise
-        raise ZooError(f"{name} is not installed: pip install 'resnest-zoo[{extra}]'") from error

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from resnest_zoo.errors import ExportError, first_line
+from resnest_zoo.extras import load_extra
 
 
 def open_session(path: Path) -> OnnxSession:
@@ -17,10 +18,7 @@ def open_session(path: Path) -> OnnxSession:
     Raises:
         ExportError: onnxruntime is not installed, or refuses the file.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ExportError(f"{path}: onnxruntime is not installed: pip install 'resnest-zoo[onnx]'") from error
+    onnxruntime = load_extra("onnxruntime", "onnx", where=str(path), kind=ExportError)
     try:
         session = load(path.read_bytes())
     except OSError:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from resnest_zoo.errors import ExportError
+from resnest_zoo.extras import load_extra
 
 METADATA = "resnest_zoo"  # in the model's rt_info: a JSON object of texts
 WEIGHTS = f"{METADATA}.bin_sha256"  # among them, of the file beside it
@@ -27,12 +28,7 @@ def open_session(path: Path, weights: Path | None = None) -> OpenvinoSession:
         ExportError: openvino is not installed, or refuses the files, or they are no pair.
         OSError: one of them cannot be read.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise ExportError(
-            f"{path}: openvino is not installed: pip install 'resnest-zoo[openvino]'"
-        ) from error
+    openvino = load_extra("openvino", "openvino", where=str(path), kind=ExportError)
     weights = path.with_suffix(".bin") if weights is None else weights
     if not weights.is_file():
         raise ExportError(f"{path}: lacks its weights, {weights.name}, which belong beside it")

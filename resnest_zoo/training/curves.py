@@ -7,7 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from resnest_zoo.errors import ConfigError, DataError, ZooError
+from resnest_zoo.errors import ConfigError, DataError
+from resnest_zoo.extras import load_extra
 from resnest_zoo.training.recorder import METRICS, read_metrics
 
 _MAIN = ("panoptic_seg/PQ", "segm/AP", "bbox/AP", "bbox/AP50")
@@ -34,11 +35,10 @@ def draw_curves(folder: Path, form: str = "png") -> bytes:
     measured = [row for row in rows if any(name.endswith(_MAIN) for name in row)]
     if not losses:
         raise DataError(f"{folder}: no run is recorded there: {METRICS} is missing or empty")
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ZooError("curves need matplotlib: pip install 'resnest-zoo[train]'") from error
+    load_extra("matplotlib", "train", where="curves")
+    from matplotlib.backend_bases import FigureCanvasBase
+    from matplotlib.figure import Figure
+
     if form not in (known := FigureCanvasBase.get_supported_filetypes()):
         raise ConfigError(
             f"curves are drawn in one of the formats {', '.join(sorted(known))}, not in {form!r}"

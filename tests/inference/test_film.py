@@ -263,6 +263,6 @@ def test_a_film_is_a_stream_of_pictures(tmp_path: Path) -> None:
 
 def test_a_writer_without_pyav_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ImageError, match=r"a\.mp4: films need PyAV.*resnest-zoo\[video\]"):
+    with pytest.raises(ImageError, match=r"a\.mp4: PyAV is not installed.*resnest-zoo\[video\]"):
         VideoWriter(tmp_path / "a.mp4").__enter__()
     assert not list(tmp_path.iterdir())

@@ -122,4 +122,4 @@ def test_without_pyav_the_extra_is_named(
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     answer = client.post("/predict/video", data=film, headers=TYPE)
     assert answer.status_code == 422
-    assert 'pip install "resnest-zoo[video]"' in answer.json()["error"]["message"]
+    assert "pip install 'resnest-zoo[video]'" in answer.json()["error"]["message"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from resnest_zoo.errors import ZooError
+from resnest_zoo.extras import load_extra
 from resnest_zoo.inference.drawing.style import Style
 from resnest_zoo.structures import Instances
 
@@ -17,12 +17,7 @@ def draw_supervised(picture: Image.Image, instances: Instances, style: Style) ->
         ConfigError: the style does not fit the instances.
         ZooError: supervision is not installed.
     """
-    try:
-        import supervision
-    except ModuleNotFoundError as error:
-        raise ZooError(
-            "backend='supervision' needs that package: pip install 'resnest-zoo[supervision]'"
-        ) from error
+    supervision = load_extra("supervision", "supervision")
     keys = np.array(style.keys(instances.classes.tolist()), np.int64)
     detections = supervision.Detections(
         xyxy=instances.boxes.numpy().astype(np.float32).reshape(-1, 4),

@@ -13,7 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from resnest_zoo.errors import ZooError
+from resnest_zoo.extras import load_extra
 
 __all__ = ["ResNeStDetectionModel"]
 
@@ -26,10 +26,5 @@ def __getattr__(name: str) -> Any:
     """
     if name != "ResNeStDetectionModel":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        import_module("sahi")
-    except ModuleNotFoundError as error:
-        if error.name != "sahi":  # it is there, but broken
-            raise
-        raise ZooError("sahi is not installed: pip install 'resnest-zoo[sahi]'") from error
+    load_extra("sahi", "sahi")
     return import_module("resnest_zoo.integrations.sahi.detection").ResNeStDetectionModel
