@@ -109,7 +109,6 @@ class VideoWriter:
             OSError: the file cannot be written.
         """
         import av
-        from av.video.reformatter import ColorRange, Colorspace
 
         image = read_picture(picture).cpu()
         array = image.permute(1, 2, 0).numpy()  # (H, W, 3)
@@ -122,8 +121,9 @@ class VideoWriter:
             pts, time_base = round(pts * time_base / self._time_base), self._time_base
         pts = max(pts, self._last + 1) if self._count else pts  # players want times that grow
         coloured = av.VideoFrame.from_ndarray(self._fitted(array), format="rgb24")
+        rule = self._stream.codec_context
         encoded = coloured.reformat(
-            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+            format=rule.pix_fmt, dst_colorspace=rule.colorspace, dst_color_range=rule.color_range
         )
         encoded.pts, encoded.time_base = pts, time_base
         with self._named_errors():
